@@ -1,0 +1,194 @@
+"""The command line: omni chat, encode, inspect, info."""
+
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tqdm import tqdm
+
+from omni.errors import CheckpointError, InputError
+
+app = typer.Typer(
+    help="Images, video and audio to embeddings and chat with Qwen3-Omni, in JAX.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+ModelName = Annotated[str, typer.Option("--model", "-m", help="demo, a checkpoint directory, or a name on the hub.")]
+Dtype = Annotated[str | None, typer.Option(help="float32 or bfloat16; the checkpoint's own when not given.")]
+Media = Annotated[list[str] | None, typer.Argument(help="Pictures, recordings, clips: paths, URLs or data URIs.")]
+
+
+@app.command()
+def chat(
+    media: Media = None,
+    model: ModelName = "demo",
+    message: Annotated[str | None, typer.Option("--say", "-s", help="Say this, print the answer and leave.")] = None,
+    system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Most tokens an answer.")] = 512,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
+    dtype: Dtype = None,
+) -> None:
+    """Talk with a model about pictures, recordings and clips."""
+    import omni
+
+    talk = omni.load(model, dtype=dtype).chat(
+        system, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+    )
+    waiting = list(media or [])
+    if message is not None:
+        _answer(talk, message, waiting)
+        return
+    typer.echo("Say something. /add FILE adds a medium to your next message, /quit leaves.")
+    for line in _lines():
+        if line == "/quit":
+            return
+        if line.startswith("/add "):
+            waiting.append(line.removeprefix("/add ").strip())
+            continue
+        try:
+            _answer(talk, line, waiting)
+            waiting = []
+        except InputError as error:
+            # The conversation stands as it was: the user may mend the message and go on.
+            typer.echo(f"{error}", err=True)
+            waiting = []
+
+
+@app.command()
+def encode(
+    media: Media = None,
+    model: ModelName = "demo",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the embeddings, one file a medium.")] = Path(
+        "embeddings"
+    ),
+    batch_size: Annotated[int, typer.Option(min=1, help="How many media are read and encoded at a time.")] = 8,
+    overwrite: Annotated[bool, typer.Option(help="Encode again what is already there.")] = False,
+    dtype: Dtype = None,
+) -> None:
+    """Encode media, or whole folders of them, to safetensors files.
+
+    A folder may be encoded in several goes: what is already there is left alone. A file that cannot be read is named
+    and passed over, and the exit code is then 2.
+    """
+    import omni
+    from omni.encoding import as_medium
+
+    jobs = list(_targets(media or [], out))
+    if not jobs:
+        raise InputError("nothing_to_encode", "no files were given, or the folders hold none")
+    todo = [(source, target) for source, target in jobs if overwrite or not target.exists()]
+    if len(todo) < len(jobs):
+        typer.echo(f"{len(jobs) - len(todo)} of {len(jobs)} are there already")
+    loaded = omni.load(model, parts=("vision", "audio"), dtype=dtype)
+    failed, done, began = [], 0, time.perf_counter()
+    with tqdm(total=len(todo), unit="file", disable=None) as bar:
+        for start in range(0, len(todo), batch_size * 8):
+            readable = []
+            for source, target in todo[start : start + batch_size * 8]:
+                try:
+                    readable.append((as_medium(source), source, target))
+                except InputError as error:
+                    failed.append(f"{source}: {error}")
+            for result, (_, source, target) in zip(
+                loaded.media.try_stream([medium for medium, _, _ in readable], batch_size), readable, strict=True
+            ):
+                if isinstance(result, InputError):
+                    failed.append(f"{source}: {result}")
+                else:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    result.save(target)
+                    done += 1
+                bar.update()
+    seconds = time.perf_counter() - began
+    programs = loaded.media.programs()
+    typer.echo(f"{done} encoded in {seconds:.1f} s, {done / seconds:.2f} a second, {programs} programs compiled")
+    for line in failed:
+        typer.echo(line, err=True)
+    if failed:
+        raise typer.Exit(2)
+
+
+@app.command()
+def inspect(
+    media: Media = None,
+    model: ModelName = "demo",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("inspect"),
+    question: Annotated[str, typer.Option(help="The message whose tokens are drawn.")] = "What is this?",
+) -> None:
+    """Draw what the model sees: patches, mel frames, the token layout."""
+    import omni
+    from omni.inspection import inspect as pictures
+
+    if not media:
+        raise InputError("nothing_to_inspect", "no files were given")
+    loaded = omni.load(model)
+    out.mkdir(parents=True, exist_ok=True)
+    for i, (title, picture) in enumerate(pictures(loaded, media, question)):
+        path = out / f"{i:02d} {title}.png".replace(" ", "-").replace("/", "-")
+        picture.save(path)
+        typer.echo(path)
+
+
+@app.command()
+def info(model: ModelName = "demo") -> None:
+    """Say what a checkpoint is: parts, parameters, memory needed. Reads no weights."""
+    from omni.summary import summary
+
+    typer.echo(summary(model))
+
+
+def _answer(talk, message: str, media: list[str]) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        for piece in talk.stream(message, *media):
+            typer.echo(piece, nl=False)
+            sys.stdout.flush()
+    typer.echo()
+    for note in dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning):
+        typer.echo(f"({note})", err=True)
+
+
+def _lines() -> Iterator[str]:
+    while True:
+        try:
+            line = input("> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            typer.echo()
+            return
+        if line:
+            yield line
+
+
+def _targets(sources: list[str], out: Path) -> Iterator[tuple[str, Path]]:
+    """Every file to encode and where its embedding goes; the tree below a folder is kept."""
+    taken: set[Path] = set()
+    for source in sources:
+        path = Path(source)
+        if "://" not in source and not source.startswith("data:") and path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+            pairs = [(str(p), out / f"{p.relative_to(path)}.safetensors") for p in found]
+        else:
+            name = "data" if source.startswith("data:") else path.name
+            pairs = [(source, out / f"{name}.safetensors")]
+        for given, target in pairs:
+            if target in taken:
+                raise InputError("same_name", f"two files would both be written to {target}; give another --out")
+            taken.add(target)
+            yield given, target
+
+
+def main() -> None:
+    """Runs the command line; bad input is one line on stderr and exit code 2."""
+    try:
+        app()
+    except (InputError, CheckpointError) as error:
+        typer.echo(f"omni: {error}", err=True)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

@@ -1,0 +1,260 @@
+"""Prefill and decode of a batch of token sequences over one key-value cache.
+
+The engine knows token ids, positions and embedding rows; it knows no text. Rows are padded on the right to a few
+bucket lengths, long prompts go through in chunks, so the number of compiled programs and the memory stay bounded
+whatever lengths users bring.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Bool, Float, Int32
+
+from omni.decoder.cache import KVCache
+from omni.decoder.model import TextDecoder
+from omni.errors import InputError
+from omni.generation.sampling import Sampling, sample
+
+PREFILL_LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
+_FIRST_CAPACITY = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """Embedding rows that take the place of token embeddings.
+
+    Attributes:
+        indices: token indices that receive a row each.
+        tokens: the rows.
+        deepstack: rows added to the hidden state after the first decoder layers; None for audio.
+    """
+
+    indices: Int32[np.ndarray, "rows"]
+    tokens: Float[np.ndarray, "rows width"]
+    deepstack: Float[np.ndarray, "levels rows width"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """What the decoder reads for one sequence.
+
+    Attributes:
+        token_ids: ids, placeholders included.
+        position_ids: rotary positions in time, height and width.
+        next_position: position of the first token after the prompt.
+        overlays: media rows.
+    """
+
+    token_ids: Int32[np.ndarray, "tokens"]
+    position_ids: Float[np.ndarray, "3 tokens"]
+    next_position: float
+    overlays: tuple[Overlay, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+
+@dataclass(eq=False)
+class Session:
+    """A batch in flight: the cache, and where each row stands on the host."""
+
+    cache: KVCache
+    lengths: Int32[np.ndarray, "batch"]
+    next_positions: Float[np.ndarray, "batch"]
+    logits: jax.Array | None = None
+
+    def rewind(self, length: int) -> None:
+        """Forgets every token from `length` on, of a session of one row."""
+        self.lengths = np.minimum(self.lengths, np.int32(length))
+        self.cache = replace(self.cache, lengths=jnp.minimum(self.cache.lengths, length))
+        self.logits = None
+
+
+class Engine:
+    """Runs one decoder.
+
+    Args:
+        decoder: the text decoder.
+        max_tokens: longest sequence that the decoder was made for.
+    """
+
+    def __init__(self, decoder: TextDecoder, max_tokens: int):
+        self._graph, self._state = nnx.split(decoder)
+        self._config = decoder.config
+        self._dtype = decoder.dtype
+        self._max_tokens = max_tokens
+
+    def start(self, prompts: Sequence[Prompt]) -> Session:
+        """Prefills a batch; its `logits` are those of each row's last token."""
+        batch = len(prompts)
+        capacity = _capacity(max(len(prompt) for prompt in prompts) + 1)
+        cache = KVCache.create(self._config, batch, capacity, self._dtype)
+        session = Session(cache, np.zeros(batch, np.int32), np.zeros(batch, np.float32))
+        self.extend(session, prompts, [0] * batch)
+        return session
+
+    def extend(self, session: Session, prompts: Sequence[Prompt], starts: Sequence[int]) -> None:
+        """Reads each prompt from its `start` on into a session that holds what came before."""
+        for logits in self._chunks(session, prompts, starts, every=False):
+            session.logits = logits
+
+    def logits(self, prompt: Prompt) -> Float[np.ndarray, "tokens vocabulary"]:
+        """Next-token scores after every token of a prompt."""
+        capacity = _capacity(len(prompt))
+        cache = KVCache.create(self._config, 1, capacity, self._dtype)
+        session = Session(cache, np.zeros(1, np.int32), np.zeros(1, np.float32))
+        chunks = self._chunks(session, [prompt], [0], every=True)
+        return np.concatenate([np.asarray(chunk[0]) for chunk in chunks])[: len(prompt)]
+
+    def decode(
+        self,
+        session: Session,
+        sampling: Sampling,
+        seeds: Sequence[int],
+        max_new_tokens: int,
+        ends: frozenset[int],
+        active: Bool[np.ndarray, "batch"],
+    ) -> Iterator[Int32[np.ndarray, "batch"]]:
+        """Yields one token a row and step until every row has ended; -1 where a row ended before.
+
+        The token that ends a row is yielded, and is not read into the cache.
+
+        Args:
+            session: prefilled rows.
+            sampling: how to choose tokens.
+            seeds: one a row; a row's tokens depend on its own seed only.
+            max_new_tokens: most steps.
+            ends: tokens that end a row.
+            active: rows still going, kept up to date; the caller may clear a row between steps to end it.
+        """
+        if session.logits is None:
+            raise ValueError("decode needs the logits of a prefill")
+        batch = len(session.lengths)
+        keys = jnp.asarray(np.asarray(seeds, np.uint64).astype(np.uint32))
+        tokens = _first(session.logits, keys, sampling)
+        for step in range(1, max_new_tokens + 1):
+            found = np.where(active, np.asarray(tokens), -1).astype(np.int32)
+            yield found
+            active &= ~np.isin(found, list(ends)) & (session.lengths < self._max_tokens)
+            if step == max_new_tokens or not active.any():
+                return
+            self._make_room(session, 1)
+            session.cache, tokens = _step(
+                self._graph,
+                self._state,
+                session.cache,
+                jnp.asarray(np.maximum(found, 0)),
+                jnp.asarray(session.next_positions),
+                jnp.asarray(active.astype(np.int32)),
+                keys,
+                jnp.full((batch,), step, jnp.int32),
+                sampling,
+            )
+            session.lengths = session.lengths + active
+            session.next_positions = session.next_positions + active
+            session.logits = None
+
+    def _chunks(
+        self, session: Session, prompts: Sequence[Prompt], starts: Sequence[int], *, every: bool
+    ) -> Iterator[jax.Array]:
+        longest = max(len(prompt) for prompt in prompts)
+        if longest > self._max_tokens:
+            raise InputError(
+                "too_many_tokens", f"the conversation is {longest} tokens long, the model reads {self._max_tokens}"
+            )
+        starts_now = np.asarray(starts, np.int32)
+        ends = np.asarray([len(prompt) for prompt in prompts], np.int32)
+        last: jax.Array | None = None
+        while (starts_now < ends).any():
+            most = int((ends - starts_now).max())
+            length = next((n for n in PREFILL_LENGTHS if n >= most), PREFILL_LENGTHS[-1])
+            counts = np.minimum(ends - starts_now, length).astype(np.int32)
+            self._make_room(session, length)
+            arrays = _gather(prompts, starts_now, counts, length, self._config.hidden_size)
+            session.cache, logits = _prefill(
+                self._graph, self._state, session.cache, *arrays, jnp.asarray(counts), every
+            )
+            session.lengths = session.lengths + counts
+            starts_now = starts_now + counts
+            if every:
+                yield logits
+            else:
+                # A row that ended in an earlier chunk keeps the scores it got there.
+                last = logits if last is None else jnp.where(jnp.asarray(counts > 0)[:, None], logits, last)
+        session.next_positions = np.asarray([prompt.next_position for prompt in prompts], np.float32)
+        if last is not None:
+            yield last
+
+    def _make_room(self, session: Session, tokens: int) -> None:
+        needed = int(session.lengths.max()) + tokens
+        if needed > session.cache.capacity:
+            session.cache = session.cache.grow(_capacity(needed))
+
+
+def _capacity(tokens: int) -> int:
+    capacity = _FIRST_CAPACITY
+    while capacity < tokens:
+        capacity *= 2
+    return capacity
+
+
+def _gather(prompts: Sequence[Prompt], starts: np.ndarray, counts: np.ndarray, length: int, width: int) -> tuple:
+    """One padded chunk of every prompt: ids, positions, and the media rows that fall into it (None without any)."""
+    batch = len(prompts)
+    ids = np.zeros((batch, length), np.int32)
+    positions = np.zeros((3, batch, length), np.float32)
+    rows: np.ndarray | None = None
+    covered = np.zeros((batch, length), bool)
+    deepstack: np.ndarray | None = None
+    for b, (prompt, start, count) in enumerate(zip(prompts, starts, counts, strict=True)):
+        ids[b, :count] = prompt.token_ids[start : start + count]
+        positions[:, b, :count] = prompt.position_ids[:, start : start + count]
+        for overlay in prompt.overlays:
+            here = (overlay.indices >= start) & (overlay.indices < start + count)
+            if not here.any():
+                continue
+            at = overlay.indices[here] - start
+            rows = np.zeros((batch, length, width), np.float32) if rows is None else rows
+            rows[b, at] = overlay.tokens[here]
+            covered[b, at] = True
+            if overlay.deepstack is not None:
+                levels = len(overlay.deepstack)
+                deepstack = np.zeros((levels, batch, length, width), np.float32) if deepstack is None else deepstack
+                deepstack[:, b, at] = overlay.deepstack[:, here]
+    media = None if rows is None else (jnp.asarray(rows), jnp.asarray(covered))
+    return jnp.asarray(ids), jnp.asarray(positions), media, None if deepstack is None else jnp.asarray(deepstack)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 8), donate_argnums=(2,))
+def _prefill(graph, state, cache, ids, positions, media, deepstack, counts, every):
+    decoder = nnx.merge(graph, state)
+    x = decoder.embed(ids)
+    if media is not None:
+        rows, covered = media
+        x = jnp.where(covered[..., None], rows.astype(x.dtype), x)
+    if deepstack is not None:
+        deepstack = deepstack.astype(x.dtype)
+    hidden, cache = decoder(x, positions, cache, counts, deepstack)
+    if not every:
+        last = jnp.maximum(counts - 1, 0)
+        hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+    return cache, decoder.logits(hidden)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 8), donate_argnums=(2,))
+def _step(graph, state, cache, tokens, positions, counts, seeds, steps, sampling):
+    decoder = nnx.merge(graph, state)
+    x = decoder.embed(tokens[:, None])
+    where = jnp.broadcast_to(positions[None, :, None], (3, *x.shape[:2]))
+    hidden, cache = decoder(x, where, cache, counts)
+    return cache, sample(decoder.logits(hidden[:, 0]), seeds, steps, sampling)
+
+
+@functools.partial(jax.jit, static_argnums=(2,))
+def _first(logits, seeds, sampling):
+    return sample(logits, seeds, jnp.zeros(len(seeds), jnp.int32), sampling)

@@ -1,0 +1,90 @@
+"""A batch of replies being written: engine steps on one side, text pieces on the other."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from omni.errors import InputError
+from omni.generation.engine import Engine, Session
+from omni.generation.sampling import Sampling
+from omni.generation.text import TextStream
+from omni.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything a caller chooses about generation.
+
+    Attributes:
+        sampling: how to choose tokens.
+        seeds: one a conversation.
+        max_new_tokens: most tokens a reply.
+        stop: strings that end a reply.
+        ends: token ids that end a reply.
+    """
+
+    sampling: Sampling
+    seeds: tuple[int, ...]
+    max_new_tokens: int
+    stop: tuple[str, ...]
+    ends: frozenset[int]
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise InputError("bad_max_new_tokens", f"max_new_tokens must be 1 or more, got {self.max_new_tokens}")
+        if any(not 0 <= seed < 1 << 32 for seed in self.seeds):
+            raise InputError("bad_seed", "a seed must be a whole number from 0 to 4294967295")
+
+
+@dataclass(eq=False)
+class Row:
+    """One reply in the making."""
+
+    text: TextStream | None
+    token_ids: list[int] = field(default_factory=list)
+    finish_reason: Literal["stop", "length"] = "length"
+
+
+def run(
+    engine: Engine, session: Session, rows: Sequence[Row], options: Options
+) -> Iterator[tuple[int, str]]:
+    """Decodes until every row has ended; yields (row, piece of text) as pieces become showable.
+
+    Args:
+        engine: the engine that prefilled the session.
+        session: one row of the cache for each of `rows`.
+        rows: filled in place.
+        options: what the caller chose.
+    """
+    active = np.ones(len(rows), bool)
+    steps = engine.decode(
+        session, options.sampling, options.seeds, options.max_new_tokens, options.ends, active
+    )
+    for tokens in steps:
+        for i in np.nonzero(tokens >= 0)[0].tolist():
+            row, token = rows[i], int(tokens[i])
+            if token in options.ends:
+                row.finish_reason = "stop"
+                continue
+            row.token_ids.append(token)
+            if row.text is None:
+                continue
+            piece = row.text.push(token)
+            if row.text.stopped:
+                row.finish_reason, active[i] = "stop", False
+            if piece:
+                yield i, piece
+    for i, row in enumerate(rows):
+        if row.text is not None and (piece := row.text.flush()):
+            yield i, piece
+
+
+def text_stream(tokenizer: Tokenizer | None, stop: Sequence[str]) -> TextStream | None:
+    """A text stream where there is a tokenizer; stop strings need one."""
+    if tokenizer is None:
+        if stop:
+            raise InputError("no_tokenizer", "stop strings need a tokenizer, and the checkpoint directory has none")
+        return None
+    return TextStream(tokenizer, stop)

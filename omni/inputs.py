@@ -1,0 +1,100 @@
+"""A conversation made ready for the decoder: token ids, positions, and which token receives which medium's row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Int32
+
+from omni.embedding import Embedding
+from omni.errors import InputError
+from omni.generation.engine import Overlay, Prompt
+from omni.layout import Layout, MediaLayout, Span
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What the decoder reads.
+
+    Attributes:
+        token_ids: ids, with one placeholder for every row of a medium.
+        position_ids: rotary positions in time, height and width.
+        next_position: position of the first token after these.
+        media: the encoded media, in order of appearance.
+        spans: which token indices belong to which medium.
+        prompt: the rendered template; None for plain token ids.
+    """
+
+    token_ids: Int32[np.ndarray, "tokens"]
+    position_ids: Float[np.ndarray, "3 tokens"]
+    next_position: float
+    media: tuple[Embedding, ...] = ()
+    spans: tuple[Span, ...] = ()
+    prompt: str | None = None
+
+    @classmethod
+    def from_token_ids(cls, token_ids: Sequence[int], vocabulary: int) -> "Inputs":
+        """Plain text: positions count up on all three axes."""
+        ids = np.asarray(token_ids)
+        if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":
+            raise InputError("bad_token_ids", "token ids must be a non-empty flat list of whole numbers")
+        if ids.min() < 0 or ids.max() >= vocabulary:
+            raise InputError(
+                "bad_token_ids", f"token id {ids[(ids < 0) | (ids >= vocabulary)][0]} is outside 0..{vocabulary - 1}"
+            )
+        positions = np.broadcast_to(np.arange(len(ids), dtype=np.float32), (3, len(ids)))
+        return cls(ids.astype(np.int32), positions, float(len(ids)))
+
+    def to_prompt(self) -> Prompt:
+        """The engine's view: embedding rows laid over placeholders."""
+        overlays = []
+        for span in self.spans:
+            medium = self.media[span.media_index]
+            # A video's span of kind `audio` is its sound track.
+            part = medium.audio if span.kind == "audio" and medium.kind == "video" else medium
+            assert part is not None
+            overlays.append(Overlay(span.indices, part.tokens, part.deepstack))
+        return Prompt(self.token_ids, self.position_ids, self.next_position, tuple(overlays))
+
+    def followed_by(self, token_ids: Sequence[int]) -> "Inputs":
+        """These inputs with tokens after them, as the decoder has read them."""
+        steps = np.arange(len(token_ids), dtype=np.float32) + np.float32(self.next_position)
+        return replace(
+            self,
+            token_ids=np.concatenate([self.token_ids, np.asarray(token_ids, np.int32)]),
+            position_ids=np.concatenate([self.position_ids, np.broadcast_to(steps, (3, len(steps)))], axis=1),
+            next_position=self.next_position + len(token_ids),
+            prompt=None,
+        )
+
+    def shared_prefix(self, other: "Inputs") -> int:
+        """How many tokens at the beginning are the very same, media included."""
+        most = min(len(self.token_ids), len(other.token_ids))
+        differs = np.nonzero(self.token_ids[:most] != other.token_ids[:most])[0]
+        same = int(differs[0]) if len(differs) else most
+        mine, theirs = self._media_by_start(), other._media_by_start()
+        for start in sorted(mine.keys() | theirs.keys()):
+            if start < same and mine.get(start) is not theirs.get(start):
+                return start
+        return same
+
+    def _media_by_start(self) -> dict[int, Embedding]:
+        return {int(span.indices[0]): self.media[span.media_index] for span in self.spans}
+
+
+def from_layout(layout: Layout, media: Sequence[Embedding], prompt: str) -> Inputs:
+    """Joins the token layout of a rendered conversation with its media."""
+    return Inputs(
+        layout.token_ids, layout.position_ids, layout.next_position, tuple(media), tuple(layout.spans), prompt
+    )
+
+
+def media_layout(embedding: Embedding) -> MediaLayout:
+    """What the token layout needs to know of an encoded medium."""
+    return MediaLayout(
+        kind=embedding.kind,
+        tokens=len(embedding.tokens),
+        grid_thw=embedding.grid_thw,
+        seconds_per_grid=embedding.seconds_per_grid,
+        audio_tokens=None if embedding.audio is None else len(embedding.audio.tokens),
+    )

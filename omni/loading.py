@@ -1,0 +1,179 @@
+"""`omni.load`: from a name to a model."""
+
+import os
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh
+
+from encoders.towers import AudioTower, VisionTower
+from omni.checkpoint import canonical_names, check_tensors, load_parameters, parameter_shapes
+from omni.config import GenerationConfig, ModelConfig, read_json
+from omni.decoder.model import TextDecoder
+from omni.encoding import MediaEncoder
+from omni.errors import CheckpointError
+from omni.families import Family, family_of
+from omni.model import Model
+from omni.safetensors_file import open_tensors
+from omni.template import ChatTemplate
+from omni.tokenizer import Tokenizer
+from processors import AudioConfig as MelConfig
+from processors import AudioProcessor, ImageConfig, ImageProcessor, VideoConfig, VideoProcessor
+
+PARTS = ("vision", "audio", "text")
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
+
+
+class Parts(nnx.Module):
+    """The parameter tree of a whole model: the parts that were asked for."""
+
+    def __init__(self, config: ModelConfig, images: ImageConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
+        if config.vision is not None:
+            self.vision = VisionTower(
+                config.vision,
+                rngs=rngs,
+                dtype=dtype,
+                image_mean=images.image_mean,
+                image_std=images.image_std,
+            )
+        if config.audio is not None:
+            self.audio = AudioTower(config.audio, rngs=rngs, dtype=dtype)
+        if config.text is not None:
+            self.text = TextDecoder(config.text, rngs=rngs, dtype=dtype)
+
+
+def load(
+    name: str | os.PathLike[str],
+    *,
+    parts: Sequence[str] = PARTS,
+    dtype: Any = None,
+    mesh: Mesh | None = None,
+    progress: bool | None = None,
+) -> Model:
+    """Loads a checkpoint.
+
+    Args:
+        name: "demo", a directory as the hub holds it, or a name on the hub such as
+            "Qwen/Qwen3-Omni-30B-A3B-Instruct".
+        parts: which of "vision", "audio" and "text" to load; the weights of the others are never read.
+        dtype: of the weights and activations, "float32" or "bfloat16"; the files' own when None (float32 for
+            float16 files).
+        mesh: devices to spread the weights over, along the mesh's last axis.
+        progress: show a bar; when None, only for long loads on a terminal.
+
+    Raises:
+        CheckpointError: the directory cannot be loaded, with everything that is wrong with its tensors at once.
+    """
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown or not parts:
+        raise CheckpointError(f"parts must be some of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}")
+    enable_compilation_cache()
+    directory = find_directory(name)
+    family, whole = read_config(directory)
+    config = ModelConfig(
+        vision=whole.vision if "vision" in parts else None,
+        audio=whole.audio if "audio" in parts else None,
+        text=whole.text if "text" in parts else None,
+        tokens=whole.tokens,
+        position_id_per_seconds=whole.position_id_per_seconds,
+        dtype=whole.dtype,
+    )
+    stored = canonical_names(open_tensors(directory), family)
+    chosen = _dtype(dtype if dtype is not None else _file_dtype(whole, stored))
+    images = ImageConfig.from_pretrained(directory)
+    model = abstract_parts(config, images, chosen)
+    sources = family.sources(config)
+    elsewhere = _names(family, whole, images) - _names(family, config, images)
+    check_tensors(parameter_shapes(model), sources, stored, elsewhere)
+    load_parameters(model, sources, stored, dtype=chosen, mesh=mesh, progress=progress)
+    raw = read_json(directory / "config.json")
+    trained = raw.get("omni_demo", {}).get("trained", True)
+    return Model(
+        os.fspath(name),
+        config,
+        media=MediaEncoder(
+            ImageProcessor(images),
+            VideoProcessor(VideoConfig.from_pretrained(directory)),
+            AudioProcessor(MelConfig.from_pretrained(directory)),
+            getattr(model, "vision", None),
+            getattr(model, "audio", None),
+        ),
+        decoder=getattr(model, "text", None),
+        tokenizer=Tokenizer.from_directory(directory) if Tokenizer.exists(directory) else None,
+        template=ChatTemplate.from_directory(directory, default=family.template),
+        generation=GenerationConfig.from_dict(read_json(directory / "generation_config.json", required=False)),
+        notice=None if trained else "the demo checkpoint is untrained: what it answers is noise",
+    )
+
+
+def find_directory(name: str | os.PathLike[str]) -> Path:
+    """The local directory of a checkpoint, downloaded and cached when it is a name on the hub."""
+    if name == "demo":
+        return Path(str(files("omni") / "assets" / "demo"))
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if not isinstance(name, str) or not _HUB_NAME.fullmatch(name):
+        raise CheckpointError(f"{os.fspath(name)} is not a directory, and not a name on the hub such as Qwen/Qwen3-0.6B")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{name} is not a directory here and could not be fetched from the hub: {reason}") from error
+
+
+def read_config(directory: Path) -> tuple[Family, ModelConfig]:
+    """The family of a checkpoint directory, and its configuration."""
+    raw = read_json(directory / "config.json")
+    family = family_of(raw.get("model_type"))
+    try:
+        return family, family.read(raw)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"config.json: {error}") from error
+
+
+def abstract_parts(config: ModelConfig, images: ImageConfig, dtype: Any = jnp.float32) -> Parts:
+    """The parameter tree with shapes and no weights."""
+    return nnx.eval_shape(lambda: Parts(config, images, rngs=nnx.Rngs(0), dtype=dtype))
+
+
+def enable_compilation_cache() -> None:
+    """Keeps compiled programs on disk, unless the user has chosen a place for them already."""
+    if jax.config.jax_compilation_cache_dir is None:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "omni-jax" / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _names(family: Family, config: ModelConfig, images: ImageConfig) -> set[str]:
+    shapes, sources = parameter_shapes(abstract_parts(config, images)), family.sources(config)
+    return {name for path, leaf in shapes.items() for name, _, _ in sources[path].pieces(leaf.shape)}
+
+
+def _file_dtype(config: ModelConfig, stored: Any) -> str:
+    # config.json may be silent, or older than the files: what lies on disk decides.
+    for tensor in stored.values():
+        return "float32" if tensor.dtype.name == "float16" else tensor.dtype.name
+    return config.dtype or "float32"
+
+
+def _dtype(value: Any) -> jnp.dtype:
+    try:
+        dtype = jnp.dtype(value)
+    except TypeError:
+        dtype = None
+    if dtype not in (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)):
+        raise CheckpointError(f"dtype must be float32 or bfloat16, got {value}")
+    return dtype

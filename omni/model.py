@@ -1,0 +1,296 @@
+"""A loaded model: embeddings, logits, replies."""
+
+import secrets
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+from jaxtyping import Float
+
+from omni.chat import Chat
+from omni.config import GenerationConfig, ModelConfig
+from omni.decoder.model import TextDecoder
+from omni.embedding import Embedding
+from omni.encoding import MediaEncoder, as_medium
+from omni.errors import InputError
+from omni.generation.engine import Engine
+from omni.generation.run import Options, Row, run, text_stream
+from omni.generation.sampling import Sampling
+from omni.inputs import Inputs, from_layout, media_layout
+from omni.layout import lay_out
+from omni.messages import parse
+from omni.reply import Reply, Usage
+from omni.template import ChatTemplate
+from omni.tokenizer import Tokenizer
+
+Message = Mapping[str, Any]
+Conversation = Sequence[Message] | Sequence[int]
+
+
+class Model:
+    """A checkpoint, loaded. Made by `omni.load`.
+
+    Attributes:
+        name: the name or path it was loaded from.
+        config: the parts it has.
+        media: processors and towers.
+        tokenizer: None when the directory has none; token ids then stand for text.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: ModelConfig,
+        *,
+        media: MediaEncoder,
+        decoder: TextDecoder | None,
+        tokenizer: Tokenizer | None,
+        template: ChatTemplate,
+        generation: GenerationConfig,
+        notice: str | None = None,
+    ):
+        self.name, self.config, self.media, self.tokenizer = name, config, media, tokenizer
+        self.notice = notice
+        self._template, self._generation = template, generation
+        self._engine = None
+        if decoder is not None:
+            self._engine = Engine(decoder, decoder.config.max_position_embeddings)
+
+    def __repr__(self) -> str:
+        parts = [part for part in ("vision", "audio", "text") if getattr(self.config, part) is not None]
+        return f"omni.Model({self.name!r}, parts={parts})"
+
+    @property
+    def engine(self) -> Engine:
+        """The decoder's engine.
+
+        Raises:
+            InputError: the text part was not loaded.
+        """
+        if self._engine is None:
+            raise InputError("part_not_loaded", "this model was loaded without its text part")
+        return self._engine
+
+    # --- embeddings ---------------------------------------------------------------------------------------------
+
+    @overload
+    def encode(self, media: list[Any] | tuple[Any, ...], *, batch_size: int = 8) -> list[Embedding]: ...
+    @overload
+    def encode(self, media: Any, *, batch_size: int = 8) -> Embedding: ...
+
+    def encode(self, media: Any, *, batch_size: int = 8) -> Embedding | list[Embedding]:
+        """Encodes one medium, or a list of them.
+
+        Args:
+            media: path, URL, bytes, data URI, PIL image, array, omni.Image, omni.Audio or omni.Video; or a list.
+            batch_size: how many are read and encoded at a time; results do not depend on it.
+
+        Returns:
+            One embedding for one medium; a list, in order, for a list.
+
+        Raises:
+            InputError: a medium cannot be read, or its part was not loaded.
+        """
+        if not isinstance(media, list | tuple):
+            return self.media.encode([self.media.read(as_medium(media))])[0]
+        if batch_size < 1:
+            raise InputError("bad_batch_size", f"batch_size must be 1 or more, got {batch_size}")
+        wrapped = [as_medium(medium) for medium in media]
+        return list(self.media.stream(wrapped, batch_size))
+
+    # --- conversations ------------------------------------------------------------------------------------------
+
+    def prepare(self, messages: Conversation, *, add_generation_prompt: bool = True) -> Inputs:
+        """Makes a conversation ready for the decoder, its media encoded.
+
+        Args:
+            messages: `{"role", "content"}` dicts, or plain token ids.
+            add_generation_prompt: end with the opening of the assistant's turn.
+
+        Raises:
+            InputError: the messages or a medium cannot be used.
+        """
+        return self._prepare_all([messages], add_generation_prompt)[0]
+
+    def logits(self, inputs: Inputs | Sequence[int]) -> Float[np.ndarray, "tokens vocabulary"]:
+        """Next-token scores after every token.
+
+        Args:
+            inputs: what `prepare` returned, or plain token ids.
+        """
+        if not isinstance(inputs, Inputs):
+            inputs = self._from_ids(inputs)
+        return self.engine.logits(inputs.to_prompt())
+
+    @overload
+    def generate(self, messages: Sequence[Message] | Sequence[int], **options: Any) -> Reply: ...
+    @overload
+    def generate(self, messages: Sequence[Sequence[Message]] | Sequence[Sequence[int]], **options: Any) -> list[Reply]: ...
+
+    def generate(
+        self,
+        messages: Any,
+        *,
+        max_new_tokens: int = 512,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        seed: int | Sequence[int] | None = None,
+        stop: Sequence[str] = (),
+        batch_size: int = 8,
+    ) -> Reply | list[Reply]:
+        """Answers a conversation, or a list of them.
+
+        Args:
+            messages: messages or token ids of one conversation; or a list of such.
+            max_new_tokens: most tokens a reply.
+            temperature: 0 is greedy; the checkpoint's default when None.
+            top_p: keep the most likely tokens up to this probability.
+            top_k: keep this many most likely tokens; 0 keeps all.
+            seed: makes sampling repeatable; one number, or one for each conversation.
+            stop: strings that end a reply.
+            batch_size: how many conversations are decoded together; replies do not depend on it.
+
+        Returns:
+            One reply for one conversation; a list, in order, for a list.
+
+        Raises:
+            InputError: an option, a message or a medium cannot be used.
+        """
+        single = _is_single(messages)
+        conversations = [messages] if single else list(messages)
+        if batch_size < 1:
+            raise InputError("bad_batch_size", f"batch_size must be 1 or more, got {batch_size}")
+        options = self.options(len(conversations), max_new_tokens, temperature, top_p, top_k, seed, stop)
+        inputs = self._prepare_all(conversations, add_generation_prompt=True)
+        replies: list[Reply] = []
+        for start in range(0, len(inputs), batch_size):
+            batch = inputs[start : start + batch_size]
+            seeds = options.seeds[start : start + batch_size]
+            rows = [Row(text_stream(self.tokenizer, stop)) for _ in batch]
+            session = self.engine.start([i.to_prompt() for i in batch])
+            chosen = Options(options.sampling, seeds, max_new_tokens, options.stop, options.ends)
+            for _ in run(self.engine, session, rows, chosen):
+                pass
+            replies += [reply(row, len(i.token_ids), 0) for row, i in zip(rows, batch, strict=True)]
+        self.warn_if_untrained()
+        return replies[0] if single else replies
+
+    def stream(
+        self,
+        messages: Conversation,
+        *,
+        max_new_tokens: int = 512,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+    ) -> Iterator[str]:
+        """Answers one conversation piece by piece; never half a character. Options are those of `generate`."""
+        options = self.options(1, max_new_tokens, temperature, top_p, top_k, seed, stop)
+        inputs = self.prepare(messages)
+        row = Row(text_stream(self.tokenizer, stop))
+        if row.text is None:
+            raise InputError("no_tokenizer", "streaming gives text, and the checkpoint directory has no tokenizer")
+        return self._pieces(inputs, row, options)
+
+    def chat(self, system: str | None = None, **options: Any) -> Chat:
+        """Begins a conversation that remembers.
+
+        Args:
+            system: the system message.
+            options: defaults for every turn, as in `generate`.
+        """
+        return Chat(self, system, **options)
+
+    # --- parts that chat and the command line share ---------------------------------------------------------------
+
+    def options(
+        self,
+        conversations: int,
+        max_new_tokens: int,
+        temperature: float | None,
+        top_p: float | None,
+        top_k: int | None,
+        seed: int | Sequence[int] | None,
+        stop: Sequence[str],
+    ) -> Options:
+        """Fills in the checkpoint's defaults; a sampling option given where the default is greedy turns sampling on."""
+        default = self._generation
+        if temperature is None:
+            temperature = default.temperature or (1.0 if top_p is not None or top_k is not None else 0.0)
+        sampling = Sampling(
+            temperature, default.top_p if top_p is None else top_p, default.top_k if top_k is None else top_k
+        )
+        if seed is None:
+            seeds = [secrets.randbits(32) for _ in range(conversations)]
+        else:
+            seeds = [seed] * conversations if isinstance(seed, int) else list(seed)
+        if len(seeds) != conversations:
+            raise InputError("bad_seed", f"{len(seeds)} seeds were given for {conversations} conversations")
+        stop = (stop,) if isinstance(stop, str) else tuple(stop)
+        return Options(sampling, tuple(seeds), max_new_tokens, stop, frozenset(default.eos_token_ids))
+
+    def warn_if_untrained(self) -> None:
+        """Says so after an answer of weights that never learned anything."""
+        if self.notice:
+            warnings.warn(self.notice, UserWarning, stacklevel=3)
+
+    def _pieces(self, inputs: Inputs, row: Row, options: Options) -> Iterator[str]:
+        session = self.engine.start([inputs.to_prompt()])
+        for _, piece in run(self.engine, session, [row], options):
+            yield piece
+        self.warn_if_untrained()
+
+    def _prepare_all(self, conversations: Sequence[Conversation], add_generation_prompt: bool) -> list[Inputs]:
+        """Renders every conversation; encodes all their media together."""
+        parsed = [None if _is_token_ids(c) else parse(c) for c in conversations]  # type: ignore[arg-type]
+        media = [as_medium(medium) for one in parsed if one is not None for medium in one.media]
+        encoded = iter(list(self.media.stream(media, batch_size=8)))
+        found = []
+        for conversation, one in zip(conversations, parsed, strict=True):
+            if one is None:
+                found.append(self._from_ids(conversation))  # type: ignore[arg-type]
+                continue
+            if self.tokenizer is None:
+                raise InputError("no_tokenizer", "the checkpoint directory has no tokenizer; give token ids instead")
+            embeddings = [next(encoded) for _ in one.media]
+            rendered = self._template.render(
+                one.messages, self.tokenizer.control_tokens, add_generation_prompt=add_generation_prompt
+            )
+            layout = lay_out(
+                self.tokenizer.encode_prompt(rendered.text, rendered.mark),
+                [media_layout(embedding) for embedding in embeddings],
+                self.config.tokens,
+                self.config.position_id_per_seconds,
+                self.config.vision.spatial_merge_size if self.config.vision else 2,
+            )
+            found.append(from_layout(layout, embeddings, rendered.text))
+        return found
+
+    def _from_ids(self, token_ids: Sequence[int]) -> Inputs:
+        if self.config.text is None:
+            raise InputError("part_not_loaded", "this model was loaded without its text part")
+        return Inputs.from_token_ids(token_ids, self.config.text.vocab_size)
+
+
+def reply(row: Row, prompt_tokens: int, cached_tokens: int) -> Reply:
+    """A finished row as a reply."""
+    text = row.text.text if row.text is not None else ""
+    return Reply(text, row.token_ids, row.finish_reason, Usage(prompt_tokens, cached_tokens, len(row.token_ids)))
+
+
+def _is_token_ids(conversation: Any) -> bool:
+    if isinstance(conversation, np.ndarray):
+        return True
+    return isinstance(conversation, Sequence) and bool(conversation) and isinstance(conversation[0], int | np.integer)
+
+
+def _is_single(messages: Any) -> bool:
+    if isinstance(messages, np.ndarray):
+        return messages.ndim == 1
+    if not isinstance(messages, Sequence) or isinstance(messages, str | bytes) or not messages:
+        raise InputError("bad_messages", "give a non-empty list of messages, of token ids, or of such lists")
+    return isinstance(messages[0], Mapping | int | np.integer)

@@ -1,0 +1,88 @@
+"""Memory-mapped safetensors files, bfloat16 included, without copying a byte before it is needed.
+
+The safetensors package hands NumPy no bfloat16 and copies every tensor; the format is a length, a JSON header and raw
+little-endian bytes (https://github.com/huggingface/safetensors#format), so it is read here directly.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from omni.config import read_json
+from omni.errors import CheckpointError
+
+_DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
+_MAX_HEADER = 100_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class StoredTensor:
+    """One tensor of a file: its shape and dtype are known, its bytes are read when `array` is used."""
+
+    file: np.memmap
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    @property
+    def array(self) -> np.ndarray:
+        """A read-only view of the mapped bytes."""
+        return self.file[self.begin : self.end].view(self.dtype).reshape(self.shape)
+
+
+def open_tensors(directory: Path) -> dict[str, StoredTensor]:
+    """Maps the weights of a directory: one model.safetensors, or the shards its index names.
+
+    Raises:
+        CheckpointError: no weights, an absent shard, or a file that is cut short or malformed.
+    """
+    index = directory / "model.safetensors.index.json"
+    if index.is_file():
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise CheckpointError(f"{index.name} has no weight_map")
+        shards = sorted(set(weight_map.values()))
+        absent = [name for name in shards if Path(name).name != name or not (directory / name).is_file()]
+        if absent:
+            raise CheckpointError(f"{index.name} names {len(absent)} absent shards: {', '.join(absent)}")
+        tensors = {name: tensor for shard in shards for name, tensor in _open_file(directory / shard).items()}
+        unheld = sorted(set(weight_map) - set(tensors))
+        if unheld:
+            raise CheckpointError("the shards do not hold what the index promises", missing=unheld)
+        return tensors
+    single = directory / "model.safetensors"
+    if not single.is_file():
+        raise CheckpointError(f"no model.safetensors and no model.safetensors.index.json in {directory}")
+    return _open_file(single)
+
+
+def _open_file(path: Path) -> dict[str, StoredTensor]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, _MAX_HEADER):
+            raise CheckpointError(f"{path.name} is not a safetensors file, or is cut short")
+        try:
+            header = json.loads(file.read(length))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{path.name} is not a safetensors file: its header is not JSON") from error
+    header.pop("__metadata__", None)
+    if not header:
+        return {}
+    data = np.memmap(path, mode="r", dtype=np.uint8)[8 + length :]
+    found = {}
+    for name, entry in header.items():
+        dtype = _DTYPES.get(entry["dtype"])
+        if dtype is None:
+            raise CheckpointError(
+                f"{path.name}: {name} is stored as {entry['dtype']}; supported are {', '.join(_DTYPES)}"
+            )
+        shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
+        if not 0 <= begin <= end <= len(data) or end - begin != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
+            raise CheckpointError(f"{path.name} is cut short or malformed at {name}")
+        found[name] = StoredTensor(data, dtype, shape, begin, end)
+    return found

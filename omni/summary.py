@@ -1,0 +1,70 @@
+"""What `omni info` says of a checkpoint, from its config and its file headers alone."""
+
+import math
+import os
+
+import jax.numpy as jnp
+
+from omni.checkpoint import canonical_names, parameter_shapes
+from omni.config import ModelConfig
+from omni.loading import abstract_parts, find_directory, read_config
+from omni.safetensors_file import open_tensors
+from processors import ImageConfig
+
+
+def summary(name: str | os.PathLike[str]) -> str:
+    """A few lines: family, parts with their sizes and parameter counts, and the memory that weights and cache need.
+
+    Raises:
+        CheckpointError: the directory is not a checkpoint.
+    """
+    directory = find_directory(name)
+    family, config = read_config(directory)
+    stored = canonical_names(open_tensors(directory), family)
+    counts: dict[str, int] = {}
+    for path, leaf in parameter_shapes(abstract_parts(config, ImageConfig.from_pretrained(directory))).items():
+        part = path.split(".")[0]
+        counts[part] = counts.get(part, 0) + math.prod(leaf.shape)
+    total = sum(counts.values())
+    dtypes = sorted({tensor.dtype.name for tensor in stored.values()})
+    lines = [f"{os.fspath(name)}: {family.name}, {len(stored)} tensors in {', '.join(dtypes)}", ""]
+    for part, description in _describe(config).items():
+        lines.append(f"{part:8} {_count(counts[part]):>8}  {description}")
+    lines.append(f"{'total':8} {_count(total):>8}")
+    lines.append("")
+    for dtype in ("float32", "bfloat16"):
+        lines.append(f"weights in {dtype}: {_bytes(total * jnp.dtype(dtype).itemsize)}")
+    if config.text is not None:
+        text = config.text
+        row = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 2
+        lines.append(f"cache of 1,000 tokens in bfloat16: {_bytes(1000 * row)}")
+    return "\n".join(lines)
+
+
+def _describe(config: ModelConfig) -> dict[str, str]:
+    found = {}
+    if (vision := config.vision) is not None:
+        found["vision"] = (
+            f"{vision.depth} layers of {vision.hidden_size}, {vision.num_heads} heads, patches of {vision.patch_size}, "
+            f"deepstack after layers {', '.join(map(str, vision.deepstack_visual_indexes)) or 'none'}"
+        )
+    if (audio := config.audio) is not None:
+        found["audio"] = (
+            f"{audio.encoder_layers} layers of {audio.d_model}, {audio.encoder_attention_heads} heads, "
+            f"windows of {audio.n_window_infer} mel frames"
+        )
+    if (text := config.text) is not None:
+        found["text"] = (
+            f"{text.num_hidden_layers} layers of {text.hidden_size}, {text.num_attention_heads} heads on "
+            f"{text.num_key_value_heads} key-value heads, {text.num_experts} experts of which "
+            f"{text.num_experts_per_tok} a token, vocabulary {text.vocab_size:,}"
+        )
+    return found
+
+
+def _count(n: int) -> str:
+    return f"{n / 1e9:.2f} B" if n >= 1e9 else f"{n / 1e6:.2f} M"
+
+
+def _bytes(n: int) -> str:
+    return f"{n / 2**30:.2f} GiB" if n >= 2**30 else f"{n / 2**20:.1f} MiB"
