@@ -1,1 +1,23 @@
+"""Images, video and audio to the tensors that the encoders take, on the host: NumPy in, NumPy out, no jax."""
 
+from processors.audio import AudioFeatures, AudioProcessor
+from processors.config import AudioConfig, ImageConfig, VideoConfig
+from processors.errors import InputError
+from processors.image import ImageFeatures, ImageProcessor
+from processors.media import load_audio, load_image, sniff
+from processors.patches import smart_resize
+
+__all__ = [
+    "AudioConfig",
+    "AudioFeatures",
+    "AudioProcessor",
+    "ImageConfig",
+    "ImageFeatures",
+    "ImageProcessor",
+    "InputError",
+    "VideoConfig",
+    "load_audio",
+    "load_image",
+    "smart_resize",
+    "sniff",
+]

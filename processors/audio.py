@@ -1,0 +1,68 @@
+"""Sounds to log-mel spectrograms."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, overload
+
+import numpy as np
+from jaxtyping import Float32
+
+from processors.config import AudioConfig
+from processors.decode_audio import AudioSource, load_audio
+from processors.errors import InputError
+from processors.mel import log_mel
+
+
+@dataclass(frozen=True)
+class AudioFeatures:
+    """The log-mel spectrogram of one clip.
+
+    Attributes:
+        mel: `feature_size` bands by `samples // hop_length` frames.
+    """
+
+    mel: Float32[np.ndarray, "bands frames"]
+
+
+class AudioProcessor:
+    """Turns sounds of any length into log-mel spectrograms, each as if it were alone.
+
+    Args:
+        config: sampling rate and geometry of the spectrogram.
+    """
+
+    def __init__(self, config: AudioConfig | None = None):
+        self.config = config or AudioConfig()
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> Self:
+        """Reads the settings that lie beside a checkpoint; errors as `AudioConfig.from_pretrained`."""
+        return cls(AudioConfig.from_pretrained(directory))
+
+    @overload
+    def __call__(  # pyright: ignore[reportOverlappingOverload]
+        self, waveforms: list | tuple, sampling_rate: int = 16_000
+    ) -> list[AudioFeatures]: ...
+
+    @overload
+    def __call__(self, waveforms: AudioSource, sampling_rate: int = 16_000) -> AudioFeatures: ...
+
+    def __call__(
+        self, waveforms: AudioSource | Sequence[AudioSource], sampling_rate: int = 16_000
+    ) -> AudioFeatures | list[AudioFeatures]:
+        """Processes one clip, or a list of them into a list.
+
+        Args:
+            waveforms: whatever `load_audio` takes, or a list of such. A two-dimensional array is one clip of several
+                channels.
+            sampling_rate: samples a second of the arrays; anything encoded carries its own.
+
+        Raises:
+            InputError: `audio_too_short`, or the codes of `load_audio`.
+        """
+        if not isinstance(waveforms, list | tuple):
+            return AudioFeatures(log_mel(load_audio(waveforms, sampling_rate, self.config.sampling_rate), self.config))
+        if not waveforms:
+            raise InputError("audio_missing", "the list of sounds is empty")
+        return [self(waveform, sampling_rate) for waveform in waveforms]

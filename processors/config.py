@@ -1,0 +1,210 @@
+"""Processor settings: frozen dataclasses, read from the files that lie beside a checkpoint."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+# The reference's Omni processor sets the limits of a video frame in code, over whatever its files say.
+_FIXED_VIDEO_LIMITS = frozenset({"Qwen3OmniMoeProcessor"})
+# Steps that the processors always take; a file that turns one off describes another processor.
+_REQUIRED = {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True, "resample": 3}
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """How a still becomes patches. Defaults are those of the released Qwen3-Omni checkpoints.
+
+    Attributes:
+        patch_size: side of a patch, in pixels.
+        temporal_patch_size: frames that share a patch; a still stands for all of them.
+        merge_size: patches a side of the block that becomes one token.
+        min_pixels: least area of a resized frame.
+        max_pixels: greatest area of a resized frame.
+        image_mean: mean of each channel, subtracted after rescaling.
+        image_std: deviation of each channel, divided by.
+        rescale_factor: what a grey level is multiplied by.
+    """
+
+    patch_size: int = 16
+    temporal_patch_size: int = 2
+    merge_size: int = 2
+    min_pixels: int = 3136
+    max_pixels: int = 12_845_056
+    image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    rescale_factor: float = 1 / 255
+
+    def __post_init__(self):
+        for name in ("patch_size", "temporal_patch_size", "merge_size", "min_pixels"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(self.max_pixels >= self.min_pixels, "max_pixels", self.max_pixels, f"min_pixels {self.min_pixels} up")
+        _require(len(self.image_mean) == 3, "image_mean", self.image_mean, "three numbers")
+        _require(len(self.image_std) == 3 and min(self.image_std) > 0, "image_std", self.image_std, "three above 0")
+        _require(self.rescale_factor > 0, "rescale_factor", self.rescale_factor, "above 0")
+
+    @property
+    def factor(self) -> int:
+        """What both sides of a resized frame are multiples of, in pixels."""
+        return self.patch_size * self.merge_size
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> Self:
+        """Reads the settings of an image processor as a file holds them; keys of other processors are left alone.
+
+        Raises:
+            ValueError: a value that is not supported, by name.
+        """
+        _require_type(settings, "image_processor_type", "Qwen2VLImageProcessor")
+        return cls(**_visual_fields(cls, settings))
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> Self:
+        """Reads `processor_config.json` (nested) or `preprocessor_config.json` (flat).
+
+        Raises:
+            FileNotFoundError: the directory holds neither.
+            ValueError: a value that is not supported, by name.
+        """
+        return cls.from_dict(_find_settings(Path(directory), "image_processor", ("preprocessor_config.json",)))
+
+
+@dataclass(frozen=True)
+class VideoConfig(ImageConfig):
+    """How a clip becomes patches: an ImageConfig whose limits hold for one frame, and the sampling of frames.
+
+    Attributes:
+        fps: frames a second to sample.
+        min_frames: least number of frames to sample, where the clip has as many.
+        max_frames: greatest number of frames to sample.
+    """
+
+    min_pixels: int = 128 * 32 * 32
+    max_pixels: int = 768 * 32 * 32
+    fps: float = 2.0
+    min_frames: int = 4
+    max_frames: int = 768
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require(self.fps > 0, "fps", self.fps, "above 0")
+        _require(self.min_frames >= 1, "min_frames", self.min_frames, "at least 1")
+        _require(self.max_frames >= self.min_frames, "max_frames", self.max_frames, f"min_frames {self.min_frames} up")
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> Self:
+        """Reads the settings of a video processor as a file holds them.
+
+        Raises:
+            ValueError: a value that is not supported, by name.
+        """
+        _require_type(settings, "video_processor_type", "Qwen2VLVideoProcessor")
+        _require(not settings.get("cap_pixels_per_frame"), "cap_pixels_per_frame", True, "false")
+        values = _visual_fields(cls, settings)
+        if settings.get("processor_class") in _FIXED_VIDEO_LIMITS:
+            values.pop("min_pixels", None)
+            values.pop("max_pixels", None)
+        return cls(**values)
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> Self:
+        """Reads `processor_config.json`, `video_preprocessor_config.json` or `preprocessor_config.json`, in this order.
+
+        The pixel limits in the last are those of stills, so a clip takes only its geometry and keeps its own limits.
+
+        Raises:
+            FileNotFoundError: the directory holds none of them.
+            ValueError: a value that is not supported, by name.
+        """
+        names = ("video_preprocessor_config.json", "preprocessor_config.json")
+        settings = dict(_find_settings(Path(directory), "video_processor", names))
+        if "image_processor_type" in settings and "video_processor_type" not in settings:
+            for name in ("min_pixels", "max_pixels", "size"):
+                settings.pop(name, None)
+        return cls.from_dict(settings)
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """How a waveform becomes a log-mel spectrogram. Defaults are those of the released Qwen3-Omni checkpoints.
+
+    Attributes:
+        sampling_rate: samples a second.
+        n_fft: samples a window.
+        hop_length: samples from one frame to the next.
+        feature_size: mel bands.
+    """
+
+    sampling_rate: int = 16_000
+    n_fft: int = 400
+    hop_length: int = 160
+    feature_size: int = 128
+
+    def __post_init__(self):
+        for field in fields(self):
+            _require(getattr(self, field.name) >= 1, field.name, getattr(self, field.name), "at least 1")
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> Self:
+        """Reads the settings of a feature extractor as a file holds them; keys of other processors are left alone.
+
+        Raises:
+            ValueError: a value that is not supported, by name.
+        """
+        _require_type(settings, "feature_extractor_type", "WhisperFeatureExtractor")
+        _require(not settings.get("dither"), "dither", settings.get("dither"), "0")
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in settings.items() if name in names and value is not None})
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> Self:
+        """Reads `processor_config.json` (nested) or `preprocessor_config.json` (flat).
+
+        Raises:
+            FileNotFoundError: the directory holds neither.
+            ValueError: a value that is not supported, by name.
+        """
+        return cls.from_dict(_find_settings(Path(directory), "feature_extractor", ("preprocessor_config.json",)))
+
+
+def _require(holds: bool, name: str, value: object, rule: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} is {value!r}; supported: {rule}")
+
+
+def _require_type(settings: Mapping[str, Any], name: str, supported: str) -> None:
+    # The same processor goes by several class names, one a back end.
+    value = settings.get(name) or supported
+    _require(value.removesuffix("Fast").removesuffix("Pil") == supported, name, value, supported)
+
+
+def _visual_fields(cls: type[ImageConfig], settings: Mapping[str, Any]) -> dict[str, Any]:
+    for name, wanted in _REQUIRED.items():
+        value = settings.get(name)
+        _require(value is None or value == wanted, name, value, repr(wanted))
+    names = {field.name for field in fields(cls)}
+    # `size` is the newer spelling of the limits; the reference lets the older one win where a file has both.
+    size = settings.get("size") or {}
+    renamed = {"min_pixels": size.get("shortest_edge"), "max_pixels": size.get("longest_edge")}
+    values = {name: value for name, value in (renamed | dict(settings)).items() if name in names}
+    for name, value in renamed.items():
+        if values.get(name) is None:
+            values[name] = value
+    for name in ("image_mean", "image_std"):
+        if isinstance(value := values.get(name), list):
+            values[name] = tuple(value)
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _find_settings(directory: Path, section: str, names: tuple[str, ...]) -> Mapping[str, Any]:
+    nested = directory / "processor_config.json"
+    if nested.is_file():
+        content = json.loads(nested.read_text(encoding="utf-8"))
+        if section in content:
+            # The nested section seldom repeats which processor it is part of.
+            return {"processor_class": content.get("processor_class"), **content[section]}
+    for name in names:
+        if (directory / name).is_file():
+            return json.loads((directory / name).read_text(encoding="utf-8"))
+    raise FileNotFoundError(f"{directory} holds no {' or '.join(names)}, nor a processor_config.json with {section!r}")

@@ -1,0 +1,112 @@
+"""Any sound to one mono float32 waveform."""
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+from jaxtyping import Float32
+
+from processors.errors import InputError
+from processors.sources import Source, describe, is_source, open_source
+from processors.waveform import resample, to_mono
+
+MAX_CHANNELS = 64
+
+AudioSource = Source | np.ndarray | Any
+"""A path, URL, data URI or bytes; or an array (NumPy, or anything that NumPy can view as one)."""
+
+_BLOCK = 1 << 16
+# What writers put where the length of a WAV file is not known beforehand: 0, or a number about as large as can be.
+_UNKNOWN_LENGTH = 0x7FFF_0000
+
+
+def load_audio(
+    source: AudioSource, sampling_rate: int | None = None, target_rate: int = 16_000
+) -> Float32[np.ndarray, "samples"]:
+    """Decodes a sound, averages its channels, and resamples it once.
+
+    Args:
+        source: a path, http(s) URL, base64 data URI or encoded bytes; or an array [samples], [channels, samples] or
+            [samples, channels]: the shorter side is the channels, the first where both are equal. Floats are taken as
+            they are; integers (int8, int16, int32, uint8) are scaled by value, full scale being 1.
+        sampling_rate: samples a second of an array, which needs it; anything encoded carries its own.
+        target_rate: samples a second of the result.
+
+    Returns:
+        The waveform, full scale being 1.
+
+    Raises:
+        InputError: `audio_unknown_format`, `audio_needs_video_extra`, `audio_no_track`, `audio_corrupt`,
+            `audio_truncated`, `audio_empty`, `audio_shape`, `audio_dtype`, `audio_not_finite`, `audio_rate`, or the
+            codes of `open_source`.
+    """
+    if is_source(source):
+        with open_source(source) as stream:
+            return _decode(stream, describe(source), target_rate)
+    waveform = _mono_from_array(source)
+    if sampling_rate is None:
+        raise InputError("audio_rate", "an array of samples needs its sampling rate")
+    if sampling_rate != int(sampling_rate):
+        raise InputError("audio_rate", f"a sampling rate of {sampling_rate} Hz is not a whole number")
+    return resample([waveform], int(sampling_rate), target_rate)
+
+
+def _mono_from_array(source: Any) -> Float32[np.ndarray, "samples"]:
+    if not hasattr(source, "__array__"):
+        raise InputError("audio_unknown_format", f"{describe(source)} is not a path, URL, bytes or array of samples")
+    samples = np.asarray(source)
+    if samples.ndim == 1:
+        samples = samples[None]
+    if samples.ndim != 2 or min(samples.shape) > MAX_CHANNELS:
+        raise InputError(
+            "audio_shape", f"samples must be [samples] or [channels, samples], not {list(np.shape(source))}"
+        )
+    if samples.size == 0:
+        raise InputError("audio_empty", "the sound holds no samples")
+    return to_mono(samples, channel_axis=int(np.argmin(samples.shape)))
+
+
+def _decode(stream: BinaryIO, name: str, target_rate: int) -> Float32[np.ndarray, "samples"]:
+    import soundfile
+
+    _refuse_cut_wave(stream, name)
+    try:
+        with soundfile.SoundFile(stream) as file:
+            return resample(_soundfile_blocks(file, name), file.samplerate, target_rate)
+    except soundfile.LibsndfileError:
+        stream.seek(0)
+    from processors.decode_audio_track import load_audio_track
+
+    return load_audio_track(stream, name, target_rate)
+
+
+def _soundfile_blocks(file: Any, name: str) -> Iterator[np.ndarray]:
+    read = 0
+    while True:
+        try:
+            block = file.read(_BLOCK, dtype="float32", always_2d=True)
+        except RuntimeError:  # LibsndfileError is one
+            raise InputError("audio_corrupt", f"{name} is damaged and cannot be decoded") from None
+        if not len(block):
+            break
+        read += len(block)
+        yield block.mean(axis=1)
+    if 0 < file.frames < 1 << 62 and read < file.frames:
+        raise InputError("audio_truncated", f"{name} is cut short: {read:,} of {file.frames:,} samples are there")
+
+
+def _refuse_cut_wave(stream: BinaryIO, name: str) -> None:
+    """libsndfile reads a WAV file that ends early without a word, so its length is checked beforehand."""
+    length = stream.seek(0, 2)
+    stream.seek(0)
+    head = stream.read(12)
+    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
+        while len(chunk := stream.read(8)) == 8:
+            size = int.from_bytes(chunk[4:], "little")
+            start = stream.tell()
+            if chunk[:4] == b"data":
+                if size < _UNKNOWN_LENGTH and start + size > length:
+                    raise InputError("audio_truncated", f"{name} is cut short: {length - start:,} of {size:,} bytes")
+                break
+            stream.seek(start + size + size % 2)
+    stream.seek(0)

@@ -1,0 +1,103 @@
+"""Stills to patches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self, TypeVar
+
+import numpy as np
+from jaxtyping import Float32, Int32, UInt8
+
+from processors.config import ImageConfig
+from processors.decode_image import ImageSource, open_image
+from processors.errors import InputError
+from processors.patches import normalise, resize_frame, write_patches
+
+C = TypeVar("C", bound=ImageConfig)
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """Patches of one or more stills, one still after another.
+
+    Attributes:
+        pixels: grey levels, each patch flattened as (channel, height, width), patches in merge-block order: the
+            `merge_size`² patches of a block follow one another, blocks go row by row. One frame stands for all
+            `temporal_patch_size` frames of the reference, which repeats it.
+        grid_thw: for each still the patches in time (1), height and width.
+        config: the settings that they were made with.
+    """
+
+    pixels: UInt8[np.ndarray, "patches values"]
+    grid_thw: Int32[np.ndarray, "images 3"]
+    config: ImageConfig
+
+    @property
+    def pixel_values(self) -> Float32[np.ndarray, "patches temporal_values"]:
+        """Rescaled and normalised patches flattened as (channel, time, height, width), equal to the reference's."""
+        patches, values = self.pixels.shape
+        frame = normalise(self.pixels.reshape(patches, 3, values // 3), self.config)
+        return np.repeat(frame[:, :, None], self.config.temporal_patch_size, axis=2).reshape(patches, -1)
+
+
+class ImageProcessor:
+    """Turns stills into patches: decoded, upright, on white, resized once and cut.
+
+    Args:
+        config: patch geometry, pixel limits and normalisation.
+    """
+
+    def __init__(self, config: ImageConfig | None = None):
+        self.config = config or ImageConfig()
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> Self:
+        """Reads the settings that lie beside a checkpoint; errors as `ImageConfig.from_pretrained`."""
+        return cls(ImageConfig.from_pretrained(directory))
+
+    def __call__(
+        self,
+        images: ImageSource | Sequence[ImageSource],
+        *,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+    ) -> ImageFeatures:
+        """Processes one still or a list of them; each gives the same patches alone as beside others.
+
+        Args:
+            images: whatever `load_image` takes, or a list of such.
+            min_pixels: least area of a resized still, instead of the configured one.
+            max_pixels: greatest area of a resized still, instead of the configured one.
+
+        Raises:
+            InputError: `image_missing` for an empty list, `pixel_limits`, `aspect_ratio`, or the codes of `load_image`.
+        """
+        config = with_pixel_limits(self.config, min_pixels, max_pixels)
+        sources = images if isinstance(images, list | tuple) else [images]
+        if not sources:
+            raise InputError("image_missing", "the list of images is empty")
+        stills, grids = zip(*(self._patches(source, config) for source in sources), strict=True)
+        pixels = stills[0] if len(stills) == 1 else np.concatenate(stills)
+        return ImageFeatures(pixels, np.array(grids, np.int32), config)
+
+    @staticmethod
+    def _patches(source: ImageSource, config: ImageConfig) -> tuple[np.ndarray, tuple[int, int, int]]:
+        frame = resize_frame(open_image(source), config)
+        size = config.patch_size
+        rows, columns = frame.shape[0] // size, frame.shape[1] // size
+        pixels = np.empty((rows * columns, 3 * size * size), np.uint8)
+        write_patches(frame, pixels, config)
+        return pixels, (1, rows, columns)
+
+
+def with_pixel_limits(config: C, min_pixels: int | None, max_pixels: int | None) -> C:
+    """The settings with the limits of one call in place of their own.
+
+    Raises:
+        InputError: `pixel_limits`, they are not 1 <= min_pixels <= max_pixels.
+    """
+    low = config.min_pixels if min_pixels is None else min_pixels
+    high = config.max_pixels if max_pixels is None else max_pixels
+    if not 1 <= low <= high:
+        raise InputError("pixel_limits", f"min_pixels {low} and max_pixels {high}: needed is 1 <= min <= max")
+    return replace(config, min_pixels=low, max_pixels=high)

@@ -1,0 +1,7 @@
+"""Whatever the user gave to decoded media: RGB levels or a mono waveform."""
+
+from processors.decode_audio import load_audio
+from processors.decode_image import load_image
+from processors.sniffing import sniff
+
+__all__ = ["load_audio", "load_image", "sniff"]

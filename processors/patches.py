@@ -1,0 +1,96 @@
+"""What stills and clips share: the size that a frame is resized to, and its patches in merge-block order."""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+from processors.config import ImageConfig
+from processors.errors import InputError
+
+MAX_ASPECT_RATIO = 200
+
+
+def smart_resize(height: int, width: int, config: ImageConfig) -> tuple[int, int]:
+    """The size that a frame is resized to: multiples of `config.factor`, its area within the limits.
+
+    The rule is that of Qwen2-VL's image processor, halves rounded to even included. An area that only rounding pushed
+    out of the limits is pulled back in, at nearly the same aspect ratio.
+
+    Args:
+        height: of the frame, in pixels.
+        width: of the frame, in pixels.
+        config: patch geometry and limits.
+
+    Returns:
+        Height and width, in pixels.
+
+    Raises:
+        InputError: `aspect_ratio`, one side is more than 200 times the other.
+    """
+    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+        raise InputError(
+            "aspect_ratio", f"{width} x {height} pixels: one side may be at most {MAX_ASPECT_RATIO} times the other"
+        )
+    factor = config.factor
+    rows, columns = round(height / factor) * factor, round(width / factor) * factor
+    if rows * columns > config.max_pixels:
+        shrink = math.sqrt(height * width / config.max_pixels)
+        rows = max(factor, math.floor(height / shrink / factor) * factor)
+        columns = max(factor, math.floor(width / shrink / factor) * factor)
+    elif rows * columns < config.min_pixels:
+        grow = math.sqrt(config.min_pixels / (height * width))
+        rows, columns = math.ceil(height * grow / factor) * factor, math.ceil(width * grow / factor) * factor
+    return rows, columns
+
+
+def resize_frame(image: Image.Image, config: ImageConfig) -> UInt8[np.ndarray, "height width 3"]:
+    """Resizes an RGB frame once, bicubic with antialiasing, to the size that `smart_resize` gives."""
+    height, width = smart_resize(image.height, image.width, config)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image)
+
+
+def write_patches(frame: UInt8[np.ndarray, "height width 3"], out: np.ndarray, config: ImageConfig) -> None:
+    """Cuts one resized frame into patches, channels before rows before columns.
+
+    Args:
+        frame: RGB, sides multiples of `config.factor`.
+        out: uint8 [patches, 3, patch_size, patch_size], any strides, written in merge-block order.
+        config: patch geometry.
+
+    Raises:
+        InputError: `patch_block`, a side is not a multiple of the block.
+    """
+    height, width, _ = frame.shape
+    if height % config.factor or width % config.factor:
+        raise InputError("patch_block", f"{width} x {height} pixels: both sides must be multiples of {config.factor}")
+    size, merge = config.patch_size, config.merge_size
+    down, across = height // config.factor, width // config.factor
+    blocks = frame.reshape(down, merge, size, across, merge, size, 3)
+    # Splitting axes of `out` keeps it a view, so the one copy goes straight to its place.
+    target = out.reshape(down, across, merge, merge, 3, size, size, copy=False)
+    target[...] = blocks.transpose(0, 3, 1, 4, 6, 2, 5)
+
+
+def normalise(
+    pixels: UInt8[np.ndarray, "patches channels values"], config: ImageConfig
+) -> Float32[np.ndarray, "patches channels values"]:
+    """Rescales and normalises grey levels, bit for bit as the reference's PIL processor does."""
+    table = _normalised_levels(config.image_mean, config.image_std, config.rescale_factor)
+    out = np.empty(pixels.shape, np.float32)
+    for channel in range(3):
+        np.take(table[channel], pixels[:, channel], out=out[:, channel], mode="clip")
+    return out
+
+
+@lru_cache(maxsize=8)
+def _normalised_levels(
+    mean: tuple[float, ...], std: tuple[float, ...], factor: float
+) -> Float32[np.ndarray, "channels 256"]:
+    # Rescaled in float64, rounded to float32, then shifted and scaled in float32: the reference's order.
+    levels = (np.arange(256, dtype=np.float64) * factor).astype(np.float32)
+    return (levels - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
