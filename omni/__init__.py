@@ -1,14 +1,17 @@
 """Images, video and audio to embeddings and chat with Qwen3-Omni, in JAX, without torch.
 
-    model = omni.load("demo")
-    model.encode("cat.jpg").pooled()
-    model.chat().send("What is in this picture?", "cat.jpg").text
+model = omni.load("demo")
+model.encode("cat.jpg").pooled()
+model.chat().send("What is in this picture?", "cat.jpg").text
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from omni._guard import check as _check_for_shadows
+
+_check_for_shadows()
+
 from omni.errors import CheckpointError, InputError
 from omni.media import Audio, Image, Video
 
@@ -34,8 +37,6 @@ __all__ = [
     "Video",
     "load",
 ]
-
-_check_for_shadows()
 
 # JAX takes most of a second to import: it is loaded when a name that needs it is first used.
 _LAZY = {

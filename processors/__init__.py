@@ -7,6 +7,9 @@ from processors.image import ImageFeatures, ImageProcessor
 from processors.media import load_audio, load_image, sniff
 from processors.patches import smart_resize
 
+# omni refuses to start when another package of this name stands in our place (omni/_guard.py).
+__omni__ = "omni-jax"
+
 __all__ = [
     "AudioConfig",
     "AudioFeatures",

@@ -1,0 +1,54 @@
+# make demo, make test: nothing but Python 3.11 or later and make is needed. Tools go into .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format types samples clean
+
+help:  ## Show the targets.
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.with-video  ## Encode a photo and a spoken clip, draw what the model sees, chat.
+	$(BIN)/python samples/demo.py $(ARGS)
+
+test: $(VENV)/.with-test  ## Run every test.
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.with-lint  ## Check style and formatting.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.with-lint  ## Put style and formatting right.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.with-lint $(VENV)/.with-test  ## Check types.
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+samples: $(VENV)/.with-video  ## Run every sample script.
+	$(BIN)/python samples/demo.py
+	$(BIN)/python samples/embed_folder.py samples out/embeddings
+	$(BIN)/python samples/search_pictures.py samples/astronaut.jpg samples
+	$(BIN)/python samples/encoders_alone.py
+	printf 'Hello.\n/add samples/china.jpg\nWhat is this?\n' | $(BIN)/python samples/chat_terminal.py
+
+bench-%: $(VENV)/.with-reference  ## Run benchmarks/%.py beside the reference (installs torch).
+	$(BIN)/python benchmarks/$*.py $(ARGS)
+
+clean:  ## Remove .venv and everything that was made.
+	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp an extra: a second call installs nothing.
+$(VENV)/.with-%: pyproject.toml | $(BIN)/python
+	@echo "Installing omni-jax[$*] into $(VENV)"
+	@if [ -x "$$(command -v uv)" ]; then uv pip install --quiet --python $(BIN)/python -e ".[$*]"; \
+	else $(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"; fi
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "Python 3.11 or later is needed; name one with make PYTHON=python3.12" >&2; exit 2; }
+	@if [ -x "$$(command -v uv)" ]; then uv venv --quiet --seed --python $(PYTHON) $(VENV); else $(PYTHON) -m venv $(VENV); fi

@@ -1,0 +1,56 @@
+"""What every test runs under: shapes checked, a quiet CPU, fixed seeds, no network."""
+
+import ipaddress
+import os
+import random
+import socket
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+# Read by JAX when it is first imported, and by the processes that tests start. What the user has set stands.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("NPROC", "2")  # XLA's threads on the CPU
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+import numpy as np
+import pytest
+from jaxtyping import install_import_hook
+
+# Stays installed: modules are checked whenever a test imports them.
+install_import_hook(["omni", "encoders", "processors"], "beartype.beartype")
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds():
+    random.seed(0)
+    np.random.seed(0)
+
+
+def _is_local(host: object) -> bool:
+    if host in (None, "", b"", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(str(host)).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Refuses every address but this machine's own, where a test may run a server."""
+    connect, resolve = socket.socket.connect, socket.getaddrinfo
+
+    def local_connect(self, address):
+        if isinstance(address, tuple) and not _is_local(address[0]):
+            raise OSError(f"tests use no network, and one wanted {address[0]}")
+        return connect(self, address)
+
+    def local_resolve(host, *args, **kwargs):
+        if not _is_local(host):
+            raise socket.gaierror(socket.EAI_NONAME, f"tests use no network, and one wanted {host}")
+        return resolve(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket.socket, "connect", local_connect)
+    monkeypatch.setattr(socket, "getaddrinfo", local_resolve)
