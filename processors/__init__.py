@@ -4,8 +4,9 @@ from processors.audio import AudioFeatures, AudioProcessor
 from processors.config import AudioConfig, ImageConfig, VideoConfig
 from processors.errors import InputError
 from processors.image import ImageFeatures, ImageProcessor
-from processors.media import load_audio, load_image, sniff
+from processors.media import load_audio, load_image, load_video, sniff
 from processors.patches import smart_resize
+from processors.video import VideoFeatures, VideoProcessor
 
 # omni refuses to start when another package of this name stands in our place (omni/_guard.py).
 __omni__ = "omni-jax"
@@ -19,8 +20,11 @@ __all__ = [
     "ImageProcessor",
     "InputError",
     "VideoConfig",
+    "VideoFeatures",
+    "VideoProcessor",
     "load_audio",
     "load_image",
+    "load_video",
     "smart_resize",
     "sniff",
 ]

@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Float32
 
+from processors.cut_short import is_cut_short
 from processors.errors import InputError
 from processors.sources import Source, describe, is_source, open_source
 from processors.waveform import resample, to_mono
@@ -16,8 +17,6 @@ AudioSource = Source | np.ndarray | Any
 """A path, URL, data URI or bytes; or an array (NumPy, or anything that NumPy can view as one)."""
 
 _BLOCK = 1 << 16
-# What writers put where the length of a WAV file is not known beforehand: 0, or a number about as large as can be.
-_UNKNOWN_LENGTH = 0x7FFF_0000
 
 
 def load_audio(
@@ -69,7 +68,8 @@ def _mono_from_array(source: Any) -> Float32[np.ndarray, "samples"]:
 def _decode(stream: BinaryIO, name: str, target_rate: int) -> Float32[np.ndarray, "samples"]:
     import soundfile
 
-    _refuse_cut_wave(stream, name)
+    if is_cut_short(stream):
+        raise InputError("audio_truncated", f"{name} is cut short: it ends before its header says")
     try:
         with soundfile.SoundFile(stream) as file:
             return resample(_soundfile_blocks(file, name), file.samplerate, target_rate)
@@ -93,20 +93,3 @@ def _soundfile_blocks(file: Any, name: str) -> Iterator[np.ndarray]:
         yield block.mean(axis=1)
     if 0 < file.frames < 1 << 62 and read < file.frames:
         raise InputError("audio_truncated", f"{name} is cut short: {read:,} of {file.frames:,} samples are there")
-
-
-def _refuse_cut_wave(stream: BinaryIO, name: str) -> None:
-    """libsndfile reads a WAV file that ends early without a word, so its length is checked beforehand."""
-    length = stream.seek(0, 2)
-    stream.seek(0)
-    head = stream.read(12)
-    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-        while len(chunk := stream.read(8)) == 8:
-            size = int.from_bytes(chunk[4:], "little")
-            start = stream.tell()
-            if chunk[:4] == b"data":
-                if size < _UNKNOWN_LENGTH and start + size > length:
-                    raise InputError("audio_truncated", f"{name} is cut short: {length - start:,} of {size:,} bytes")
-                break
-            stream.seek(start + size + size % 2)
-    stream.seek(0)

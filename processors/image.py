@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int32, UInt8
 from processors.config import ImageConfig
 from processors.decode_image import ImageSource, open_image
 from processors.errors import InputError
-from processors.patches import normalise, resize_frame, write_patches
+from processors.patches import normalise, resize_frame, smart_resize, write_patches
 
 C = TypeVar("C", bound=ImageConfig)
 
@@ -82,9 +82,11 @@ class ImageProcessor:
 
     @staticmethod
     def _patches(source: ImageSource, config: ImageConfig) -> tuple[np.ndarray, tuple[int, int, int]]:
-        frame = resize_frame(open_image(source), config)
+        image = open_image(source)
+        height, width = smart_resize(image.height, image.width, config)
+        frame = resize_frame(image, height, width)
         size = config.patch_size
-        rows, columns = frame.shape[0] // size, frame.shape[1] // size
+        rows, columns = height // size, width // size
         pixels = np.empty((rows * columns, 3 * size * size), np.uint8)
         write_patches(frame, pixels, config)
         return pixels, (1, rows, columns)

@@ -1,6 +1,7 @@
 """Waveforms to log-mel spectrograms, as Whisper's feature extractor makes them for one clip alone."""
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -50,7 +51,7 @@ def log_mel(
     mel = np.empty((config.feature_size, frames), np.float32)
     for start in range(0, frames, _BLOCK):
         block = slice(start, start + _BLOCK)
-        spectrum = np.asarray(scipy.fft.rfft((windows[block] * hann).astype(np.float64), axis=-1))
+        spectrum: Any = scipy.fft.rfft((windows[block] * hann).astype(np.float64), axis=-1)
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
         np.log10(np.maximum(filters @ power.T, _FLOOR), out=mel[:, block])
     np.maximum(mel, mel.max() - _RANGE, out=mel)

@@ -46,9 +46,8 @@ def smart_resize(height: int, width: int, config: ImageConfig) -> tuple[int, int
     return rows, columns
 
 
-def resize_frame(image: Image.Image, config: ImageConfig) -> UInt8[np.ndarray, "height width 3"]:
-    """Resizes an RGB frame once, bicubic with antialiasing, to the size that `smart_resize` gives."""
-    height, width = smart_resize(image.height, image.width, config)
+def resize_frame(image: Image.Image, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
+    """Resizes an RGB frame once, bicubic with antialiasing; one that has the size already is left as it is."""
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(image)
