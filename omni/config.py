@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from encoders.config import AudioConfig, VisionConfig
 from omni.decoder.config import TextConfig
@@ -52,7 +52,7 @@ class GenerationConfig:
     top_k: int = 0
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+    def from_dict(cls, raw: Mapping[str, Any]) -> "GenerationConfig":
         """Reads the file's fields; without `do_sample` the default is greedy, as the file's owner would get."""
         eos = raw.get("eos_token_id")
         ids = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -58,12 +58,14 @@ class MediaEncoder:
                 return self.image(source, min_pixels=min_pixels, max_pixels=max_pixels)
             case Video(source, fps, num_frames, audio):
                 self._need(self.vision_tower, "vision")
-                if audio:
+                track = None if isinstance(audio, bool) else audio if isinstance(audio, Audio) else Audio(audio)
+                if audio is not False:
                     self._need(self.audio_tower, "audio")
-                return self.video(source, fps=fps, num_frames=num_frames, audio=audio)
-            case Audio(source, sampling_rate):
+                features = self.video(source, fps=fps, num_frames=num_frames, audio=audio is True)
+                return features if track is None else replace(features, audio=self._waveform(track))
+            case Audio():
                 self._need(self.audio_tower, "audio")
-                return self.audio(load_audio(source, sampling_rate=sampling_rate))
+                return self.audio(self._waveform(medium))
             case Embedding():
                 return medium
 
@@ -147,6 +149,9 @@ class MediaEncoder:
             return []
         assert self.audio_tower is not None
         return self.audio_tower.encode(list(mels))
+
+    def _waveform(self, audio: Audio) -> np.ndarray:
+        return load_audio(audio.source, audio.sampling_rate, self.audio.config.sampling_rate)
 
     @staticmethod
     def _need(tower: object, part: str) -> None:

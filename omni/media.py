@@ -40,10 +40,11 @@ class Video:
         source: path, URL, bytes, data URI, or uint8 frames [frames, height, width, 3].
         fps: frames a second to sample from a file; for an array, the rate of the frames given (all are used).
         num_frames: how many frames to sample from a file, instead of `fps`.
-        audio: also hear the sound track, interleaved in time with the frames.
+        audio: True also hears the file's sound track, interleaved in time with the frames; a recording (anything
+            that `Audio` takes, or an `Audio`) is heard in its place.
     """
 
     source: Any
     fps: float | None = None
     num_frames: int | None = None
-    audio: bool = False
+    audio: Any = False
