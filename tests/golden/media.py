@@ -13,6 +13,7 @@ RATE = 16000
 IMAGES = {
     "small": (64, 96),  # both sides whole blocks of 32: no resize
     "odd": (200, 150),
+    "half": (80, 112),  # two and a half blocks, three and a half: rounding to even decides
     "wide": (32, 900),
     "tall": (1100, 45),
     "tiny": (9, 7),  # below the released minimum of 3136 pixels
@@ -22,6 +23,7 @@ AUDIO = {
     "tenth": 0.1,
     "short": 0.73,
     "second": 1.0,
+    "uneven": 1.2577,  # 20,123 samples: not a whole number of hops
     "window": 8.0,  # exactly one attention window
     "middle": 12.34,
     "half_minute": 31.0,
@@ -31,7 +33,7 @@ VIDEO = {
     "seven": (7, 64, 96, 2.0),  # frames, height, width, frames a second; an odd count
     "four": (4, 48, 80, 2.0),
     "crooked": (5, 70, 50, 3.0),  # no side is a multiple of the patch, an odd rate
-    "exact": (6, 320, 416, 1.0),  # needs no resize
+    "whole": (6, 320, 416, 1.0),  # needs no resize
 }
 
 
