@@ -4,9 +4,13 @@ import ipaddress
 import os
 import random
 import socket
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+# The golden data comes with plain modules (load, media, tiny), of which `load` brings fixtures.
+sys.path.insert(0, str(ROOT / "tests" / "golden"))
+pytest_plugins = ["load"]
 
 # Read by JAX when it is first imported, and by the processes that tests start. What the user has set stands.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

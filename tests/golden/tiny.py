@@ -143,15 +143,16 @@ def _vision() -> Iterator[Plan]:
 def _audio() -> Iterator[Plan]:
     width, channels = AUDIO["d_model"], AUDIO["downsample_hidden_size"]
     for i, into in enumerate((1, channels, channels), start=1):
-        yield f"audio_tower.conv2d{i}.weight", (channels, into, 3, 3), 0.0, 1.5 / math.sqrt(into * 9)
+        yield f"audio_tower.conv2d{i}.weight", (channels, into, 3, 3), 0.0, 2 / math.sqrt(into * 9)
         yield f"audio_tower.conv2d{i}.bias", (channels,), 0.0, 0.2
-    yield from _linear("audio_tower.conv_out", width, channels * AUDIO["num_mel_bins"] // 8, bias=False)
+    yield from _linear("audio_tower.conv_out", width, channels * AUDIO["num_mel_bins"] // 8, gain=4, bias=False)
     for i in range(AUDIO["encoder_layers"]):
         layer = f"audio_tower.layers.{i}"
         yield from _norm(f"{layer}.self_attn_layer_norm", width)
         yield from _norm(f"{layer}.final_layer_norm", width)
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            yield from _linear(f"{layer}.self_attn.{name}", width, width, gain=1.5)
+        # Peaked attention: an average over a whole window would make all of its tokens alike.
+        for name, gain in (("q_proj", 2.0), ("k_proj", 2.0), ("v_proj", 1.0), ("out_proj", 1.0)):
+            yield from _linear(f"{layer}.self_attn.{name}", width, width, gain=gain)
         yield from _linear(f"{layer}.fc1", AUDIO["encoder_ffn_dim"], width)
         yield from _linear(f"{layer}.fc2", width, AUDIO["encoder_ffn_dim"])
     yield from _norm("audio_tower.ln_post", width)
