@@ -1,0 +1,152 @@
+"""What a text decoder is made of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+# Fields that this decoder implements for one value only.
+_ONLY: dict[str, tuple[Any, ...]] = {
+    "hidden_act": ("silu",),
+    "use_qk_norm": (True,),
+    "use_sliding_window": (False, None),
+    "shared_expert_intermediate_size": (0, None),
+    "quantization_config": (None,),
+}
+
+# Fields that do not change what the decoder computes: training, generation defaults and the bookkeeping of files.
+_IGNORED = frozenset(
+    """_attn_implementation_autoset _name_or_path add_cross_attention architectures attention_dropout
+    attn_implementation bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward cross_attention_hidden_size
+    decoder_start_token_id diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size eos_token_id
+    exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id id2label initializer_range
+    is_decoder is_encoder_decoder label2id length_penalty max_length max_window_layers min_length model_type
+    no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions output_hidden_states
+    output_router_logits output_scores pad_token_id prefix problem_type pruned_heads remove_invalid_values
+    repetition_penalty return_dict return_dict_in_generate router_aux_loss_coef sep_token_id sliding_window
+    suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p
+    torch_dtype torchscript transformers_version typical_p use_bfloat16 use_cache""".split()
+)
+
+_READ_BY_HAND = {"rope_theta", "rope_scaling", "rope_parameters", "layer_types"}
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """A Qwen3 decoder; fields are named, and default, as in the reference's `Qwen3OmniMoeTextConfig`.
+
+    Attributes:
+        vocab_size: V, rows of the embedding.
+        hidden_size: D, width of the hidden state.
+        num_hidden_layers: depth.
+        num_attention_heads: N, query heads.
+        num_key_value_heads: K, key and value heads; each serves N / K query heads.
+        head_dim: H, width of a head; the hidden size over the heads when None.
+        intermediate_size: F of a dense layer.
+        num_experts: E; 0 makes every layer dense.
+        num_experts_per_tok: experts that a token visits.
+        moe_intermediate_size: F of an expert.
+        norm_topk_prob: whether the weights of the visited experts are made to sum to 1.
+        decoder_sparse_step: every how many layers experts stand in for a dense MLP.
+        mlp_only_layers: layers that are dense whatever the step says.
+        rms_norm_eps: added to the mean square.
+        rope_theta: base of the rotary frequencies.
+        mrope_section: rotary frequencies that follow time, height and width. Text has the same position on all
+            three, so for text alone any split gives the same result.
+        attention_bias: whether the attention projections have biases.
+        tie_word_embeddings: whether the embedding serves as the output head.
+        max_position_embeddings: longest sequence that the model was made for.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int | None = None
+    intermediate_size: int = 18944
+    num_experts: int = 128
+    num_experts_per_tok: int = 8
+    moe_intermediate_size: int = 768
+    norm_topk_prob: bool = True
+    decoder_sparse_step: int = 1
+    mlp_only_layers: tuple[int, ...] = ()
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 1e6
+    mrope_section: tuple[int, int, int] = (24, 20, 20)
+    attention_bias: bool = False
+    tie_word_embeddings: bool = False
+    max_position_embeddings: int = 32768
+
+    def __post_init__(self):
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_attention_heads={self.num_attention_heads} is not a multiple of "
+                f"num_key_value_heads={self.num_key_value_heads}"
+            )
+        if self.head_width % 2:
+            raise ValueError(f"head_dim={self.head_width} is odd; rotary positions turn pairs")
+        if self.num_experts_per_tok > self.num_experts > 0:
+            raise ValueError(f"num_experts_per_tok={self.num_experts_per_tok} of num_experts={self.num_experts}")
+        if len({self._has_experts(layer) for layer in range(self.num_hidden_layers)}) != 1:
+            raise ValueError(
+                f"decoder_sparse_step={self.decoder_sparse_step} with mlp_only_layers={self.mlp_only_layers} mixes layers "
+                f"with and without experts over num_hidden_layers={self.num_hidden_layers}; one kind is supported"
+            )
+
+    @property
+    def head_width(self) -> int:
+        """H, the width of a head."""
+        return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the layers have experts."""
+        return self._has_experts(0)
+
+    def _has_experts(self, layer: int) -> bool:
+        on_step = self.num_experts > 0 and (layer + 1) % self.decoder_sparse_step == 0
+        return on_step and layer not in self.mlp_only_layers
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Reads the text part of a config.json.
+
+        Raises:
+            ValueError: a field is missing, unknown, or has a value that this decoder does not implement.
+        """
+        known = {field.name for field in fields(cls)} - {"rope_theta", "mrope_section"}
+        values = {name: raw[name] for name in known if raw.get(name) is not None}
+        for name, value in raw.items():
+            if name in _ONLY and value not in _ONLY[name]:
+                raise ValueError(f"{name}={value!r} is not supported; supported is {_ONLY[name][0]!r}")
+            if name == "layer_types" and set(value or ()) - {"full_attention"}:
+                raise ValueError(f"layer_types={sorted(set(value))} is not supported; supported is full_attention")
+            if name not in known | _ONLY.keys() | _IGNORED | _READ_BY_HAND:
+                raise ValueError(f"{name}={value!r} is a field that this decoder does not know")
+        missing = {field.name for field in fields(cls) if field.default is field.default_factory} - values.keys()
+        if missing:
+            raise ValueError(f"{', '.join(sorted(missing))} missing from the text config")
+        values["mlp_only_layers"] = tuple(values.get("mlp_only_layers", ()))
+        return cls(**values, **_rope(raw))
+
+
+def _rope(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The rotary fields, from the newer `rope_parameters` or from `rope_scaling` with `rope_theta` beside it."""
+    nested = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    rope = {"rope_theta": raw.get("rope_theta"), **nested}
+    supported = {
+        "rope_type": ("default",),
+        "type": ("default", "mrope"),
+        "interleaved": (True,),
+        "mrope_interleaved": (True,),
+        "partial_rotary_factor": (1, None),
+    }
+    found: dict[str, Any] = {}
+    for name, value in rope.items():
+        if name == "rope_theta":
+            found |= {} if value is None else {name: float(value)}
+        elif name == "mrope_section":
+            found[name] = tuple(value)
+        elif value not in supported.get(name, ()):
+            raise ValueError(f"{name}={value!r} in the rotary settings is not supported")
+    return found

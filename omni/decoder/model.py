@@ -1,0 +1,141 @@
+"""The text decoder: token embedding, scanned layers, final norm and output head."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Float, Int32
+
+from encoders.layers import Linear
+from omni.decoder.cache import KVCache
+from omni.decoder.config import TextConfig
+from omni.decoder.layer import DecoderLayer
+from omni.decoder.norm import RMSNorm
+from omni.decoder.rotary import rotation
+from omni.decoder.stack import member
+
+
+class Embedding(nnx.Module):
+    """A row of weights for each token."""
+
+    def __init__(self, vocabulary: int, width: int, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
+        self.weight = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (vocabulary, width), dtype))
+
+    def __call__(self, ids: Int32[jax.Array, "*shape"]) -> Float[jax.Array, "*shape width"]:
+        """The rows of tokens."""
+        return self.weight[...][ids]
+
+
+class TextDecoder(nnx.Module):
+    """A Qwen3 decoder.
+
+    Rows of a batch are padded on the right, and `counts` says how many of a row's tokens are real: pads change nothing.
+    All layers are one stack of parameters with a leading layer axis, applied by a scan.
+
+    Args:
+        config: sizes.
+        rngs: for the initial weights.
+        dtype: of the weights and the hidden state.
+    """
+
+    def __init__(self, config: TextConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
+        self.config = config
+        self.dtype = dtype
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size, rngs=rngs, dtype=dtype)
+
+        @nnx.split_rngs(splits=config.num_hidden_layers)
+        @nnx.vmap
+        def stacked(rngs: nnx.Rngs) -> DecoderLayer:
+            return DecoderLayer(config, rngs=rngs, dtype=dtype)
+
+        self.layers = stacked(rngs)
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype=dtype)
+        if not config.tie_word_embeddings:
+            self.lm_head = Linear(config.hidden_size, config.vocab_size, use_bias=False, rngs=rngs, dtype=dtype)
+
+    def embed(self, token_ids: Int32[jax.Array, "batch tokens"]) -> Float[jax.Array, "batch tokens width"]:
+        """The hidden state that each token starts from."""
+        return self.embed_tokens(token_ids)
+
+    def __call__(
+        self,
+        x: Float[jax.Array, "batch tokens width"],
+        positions: Float[jax.Array, "3 batch tokens"],
+        cache: KVCache | None,
+        counts: Int32[jax.Array, "batch"],
+        deepstack: Float[jax.Array, "levels batch tokens width"] | None = None,
+    ) -> tuple[Float[jax.Array, "batch tokens width"], KVCache | None]:
+        """Reads tokens after those of the cache.
+
+        Args:
+            x: embeddings, of text or of anything projected to the same width.
+            positions: rotary positions in time, height and width.
+            cache: what each row has read; it must have room for `counts` more tokens. None when nothing came before
+                and nothing will come after, as in training.
+            counts: how many tokens of each row are real; the rest, on the right, are pads.
+            deepstack: added to the hidden state after the first layers, one level a layer; zeros for tokens that
+                have none.
+
+        Returns:
+            The hidden state after the final norm, and the cache with the new tokens. Donate the cache to the jitted
+            call around this one, and it is updated in place.
+
+        Raises:
+            ValueError: more deepstack levels than layers.
+        """
+        config = self.config
+        if deepstack is not None and len(deepstack) > config.num_hidden_layers:
+            raise ValueError(f"{len(deepstack)} deepstack levels for num_hidden_layers={config.num_hidden_layers}")
+        place_T = jnp.arange(x.shape[1])
+        real_BT = place_T < counts[:, None]
+        before_B = jnp.zeros_like(counts) if cache is None else cache.lengths
+        capacity = x.shape[1] if cache is None else cache.capacity
+        slots_BT = jnp.where(real_BT, before_B[:, None] + place_T, capacity).astype(jnp.int32)
+        turns = rotation(positions, config.head_width, config.rope_theta, config.mrope_section)
+
+        def apply(layer: DecoderLayer, x: jax.Array, cache: Any, index: jax.Array, place: Any) -> tuple[jax.Array, Any]:
+            x, cache = layer(x, turns, slots_BT, before_B + counts, real_BT, cache, place)
+            if deepstack is not None:
+                level = deepstack[jnp.minimum(index, len(deepstack) - 1)].astype(x.dtype)
+                x = x + jnp.where(index < len(deepstack), level, 0)
+            return x, cache
+
+        indices = jnp.arange(config.num_hidden_layers)
+        if cache is None:
+            # Weights as scanned inputs: a layer is copied out of the stack, and its gradient is written once.
+            graph, weights = nnx.split(self.layers)
+
+            def forward(x: jax.Array, scanned: tuple[Any, jax.Array]):
+                weights, index = scanned
+                return apply(nnx.merge(graph, weights), x, None, index, 0)
+
+            x, _ = lax.scan(forward, x, (weights, indices))
+        else:
+            # Weights as constants of the loop: a step copies only the matrices that it multiplies.
+            graph, experts, rest = nnx.split(self.layers, nnx.PathContains("experts"), ...)
+
+            def step(carry: tuple[jax.Array, KVCache], index: jax.Array):
+                layer = nnx.merge(graph, experts, member(rest, index))
+                return apply(layer, *carry, index, index), None
+
+            (x, cache), _ = lax.scan(step, (x, cache), indices)
+            cache = replace(cache, lengths=before_B + counts)
+        return self.norm(x), cache
+
+    def logits(self, hidden: Float[jax.Array, "*rows width"]) -> Float[jax.Array, "*rows vocabulary"]:
+        """Scores of the next token, in float32."""
+        head = self.embed_tokens if self.config.tie_word_embeddings else self.lm_head
+        return scores(hidden, head.weight[...])
+
+
+def scores(hidden: Float[jax.Array, "*rows width"], weight: Float[jax.Array, "vocabulary width"]) -> jax.Array:
+    """`hidden @ weight.T` accumulated and kept in float32."""
+    rows = hidden.reshape(-1, hidden.shape[-1])
+    if len(rows) == 1 and jax.default_backend() == "cpu":
+        found = (weight.astype(jnp.float32) * rows.astype(jnp.float32)).sum(-1)
+    else:
+        found = lax.dot_general(rows, weight, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+    return found.reshape(*hidden.shape[:-1], -1)

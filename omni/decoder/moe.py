@@ -1,0 +1,67 @@
+"""A sparse mixture of gated experts (arXiv:1701.06538, arXiv:2101.03961)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Bool, Float, Int, Int32
+
+from encoders.layers import Linear
+from omni.decoder.config import TextConfig
+from omni.decoder.experts import visit
+
+
+class Experts(nnx.Module):
+    """The matrices of all experts: gate above up, and down."""
+
+    def __init__(self, config: TextConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
+        E, D, F = config.num_experts, config.hidden_size, config.moe_intermediate_size
+        init = nnx.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=-1, out_axis=-2, batch_axis=0)
+        self.gate_up_proj = nnx.Param(init(rngs.params(), (E, 2 * F, D), dtype))
+        self.down_proj = nnx.Param(init(rngs.params(), (E, D, F), dtype))
+
+
+class SparseMoeBlock(nnx.Module):
+    """Routes each token to a few of many experts, and sums what they say by the router's weights."""
+
+    def __init__(self, config: TextConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
+        self.gate = Linear(config.hidden_size, config.num_experts, use_bias=False, rngs=rngs, dtype=dtype)
+        self.experts = Experts(config, rngs=rngs, dtype=dtype)
+        self.top_k = config.num_experts_per_tok
+        self.normalise = config.norm_topk_prob
+
+    def __call__(
+        self,
+        x: Float[jax.Array, "batch tokens width"],
+        real: Bool[jax.Array, "batch tokens"],
+        layer: Int[jax.Array, ""] | int = 0,
+    ) -> Float[jax.Array, "batch tokens width"]:
+        """Keeps the shape.
+
+        Args:
+            x: normalised hidden states.
+            real: False for pads, which visit no expert.
+            layer: which layer's experts, where the matrices are those of all layers.
+        """
+        x_TD, real_T1 = x.reshape(-1, x.shape[-1]), real.reshape(-1, 1)
+        weights_Tk, experts_Tk = self.route(x_TD)
+        out_TD = visit(
+            jnp.where(real_T1, x_TD, 0),
+            jnp.where(real_T1, experts_Tk, -1),
+            jnp.where(real_T1, weights_Tk, 0),
+            self.experts.gate_up_proj[...],
+            self.experts.down_proj[...],
+            layer,
+        )
+        return out_TD.astype(x.dtype).reshape(x.shape)
+
+    def route(
+        self, x: Float[jax.Array, "tokens width"]
+    ) -> tuple[Float[jax.Array, "tokens chosen"], Int32[jax.Array, "tokens chosen"]]:
+        """The weights and ids of the chosen experts: softmax over all experts in float32, then the largest."""
+        probabilities_TE = jax.nn.softmax(self.gate(x).astype(jnp.float32), axis=-1)
+        weights_Tk, experts_Tk = jax.lax.top_k(probabilities_TE, self.top_k)
+        if self.normalise:
+            weights_Tk = weights_Tk / weights_Tk.sum(-1, keepdims=True)
+        return weights_Tk, experts_Tk
