@@ -1,5 +1,6 @@
 """What every test runs under: shapes checked, a quiet CPU, fixed seeds, no network."""
 
+import importlib.util
 import ipaddress
 import os
 import random
@@ -8,9 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# The golden data comes with plain modules (load, media, tiny), of which `load` brings fixtures.
-sys.path.insert(0, str(ROOT / "tests" / "golden"))
-pytest_plugins = ["load"]
+pytest_plugins = ["load"]  # the fixtures of the golden data
 
 # Read by JAX when it is first imported, and by the processes that tests start. What the user has set stands.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -24,6 +23,14 @@ from jaxtyping import install_import_hook
 
 # Stays installed: modules are checked whenever a test imports them.
 install_import_hook(["omni", "encoders", "processors"], "beartype.beartype")
+
+# The plain modules beside the golden data. Not by sys.path: their folder's other contents would become importable too,
+# and a folder named `processors` there would hide the package.
+for name in ("tiny", "media", "cases", "load"):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "golden" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
 
 
 @pytest.fixture(autouse=True)
