@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, overload
+from typing import overload
 
 import numpy as np
 from jaxtyping import Float32
@@ -36,20 +36,20 @@ class AudioProcessor:
         self.config = config or AudioConfig()
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> Self:
+    def from_pretrained(cls, directory: str | Path) -> "AudioProcessor":
         """Reads the settings that lie beside a checkpoint; errors as `AudioConfig.from_pretrained`."""
         return cls(AudioConfig.from_pretrained(directory))
 
     @overload
     def __call__(  # pyright: ignore[reportOverlappingOverload]
-        self, waveforms: list | tuple, sampling_rate: int = 16_000
+        self, waveforms: list | tuple, sampling_rate: float | int = 16_000
     ) -> list[AudioFeatures]: ...
 
     @overload
-    def __call__(self, waveforms: AudioSource, sampling_rate: int = 16_000) -> AudioFeatures: ...
+    def __call__(self, waveforms: AudioSource, sampling_rate: float | int = 16_000) -> AudioFeatures: ...
 
     def __call__(
-        self, waveforms: AudioSource | Sequence[AudioSource], sampling_rate: int = 16_000
+        self, waveforms: AudioSource | Sequence[AudioSource], sampling_rate: float | int = 16_000
     ) -> AudioFeatures | list[AudioFeatures]:
         """Processes one clip, or a list of them into a list.
 

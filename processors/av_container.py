@@ -1,6 +1,7 @@
 """PyAV, which is an extra, and the containers that it opens."""
 
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 from processors.errors import InputError
 from processors.sniffing import is_plain_text
@@ -20,7 +21,7 @@ def av_module(kind: str, name: str) -> Any:
     return av
 
 
-def open_container(stream: BinaryIO, name: str, kind: str) -> Any:
+def open_container(stream: BufferedIOBase, name: str, kind: str) -> Any:
     """Opens a container from its start; the caller closes it, and the stream afterwards.
 
     Args:

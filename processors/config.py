@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 # The reference's Omni processor sets the limits of a video frame in code, over whatever its files say.
 _FIXED_VIDEO_LIMITS = frozenset({"Qwen3OmniMoeProcessor"})
@@ -50,7 +50,7 @@ class ImageConfig:
         return self.patch_size * self.merge_size
 
     @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> Self:
+    def from_dict(cls, settings: Mapping[str, Any]) -> "ImageConfig":
         """Reads the settings of an image processor as a file holds them; keys of other processors are left alone.
 
         Raises:
@@ -60,7 +60,7 @@ class ImageConfig:
         return cls(**_visual_fields(cls, settings))
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> Self:
+    def from_pretrained(cls, directory: str | Path) -> "ImageConfig":
         """Reads `processor_config.json` (nested) or `preprocessor_config.json` (flat).
 
         Raises:
@@ -82,7 +82,7 @@ class VideoConfig(ImageConfig):
 
     min_pixels: int = 128 * 32 * 32
     max_pixels: int = 768 * 32 * 32
-    fps: float = 2.0
+    fps: float | int = 2.0
     min_frames: int = 4
     max_frames: int = 768
 
@@ -93,7 +93,7 @@ class VideoConfig(ImageConfig):
         _require(self.max_frames >= self.min_frames, "max_frames", self.max_frames, f"min_frames {self.min_frames} up")
 
     @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> Self:
+    def from_dict(cls, settings: Mapping[str, Any]) -> "VideoConfig":
         """Reads the settings of a video processor as a file holds them.
 
         Raises:
@@ -108,7 +108,7 @@ class VideoConfig(ImageConfig):
         return cls(**values)
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> Self:
+    def from_pretrained(cls, directory: str | Path) -> "VideoConfig":
         """Reads `processor_config.json`, `video_preprocessor_config.json` or `preprocessor_config.json`, in this order.
 
         The pixel limits in the last are those of stills, so a clip takes only its geometry and keeps its own limits.
@@ -146,7 +146,7 @@ class AudioConfig:
             _require(getattr(self, field.name) >= 1, field.name, getattr(self, field.name), "at least 1")
 
     @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> Self:
+    def from_dict(cls, settings: Mapping[str, Any]) -> "AudioConfig":
         """Reads the settings of a feature extractor as a file holds them; keys of other processors are left alone.
 
         Raises:
@@ -158,7 +158,7 @@ class AudioConfig:
         return cls(**{name: value for name, value in settings.items() if name in names and value is not None})
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> Self:
+    def from_pretrained(cls, directory: str | Path) -> "AudioConfig":
         """Reads `processor_config.json` (nested) or `preprocessor_config.json` (flat).
 
         Raises:
@@ -193,7 +193,7 @@ def _visual_fields(cls: type[ImageConfig], settings: Mapping[str, Any]) -> dict[
             values[name] = value
     for name in ("image_mean", "image_std"):
         if isinstance(value := values.get(name), list):
-            values[name] = tuple(value)
+            values[name] = tuple(map(float, value))
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -1,12 +1,12 @@
 """Whether a container ends before its own header says: decoders read such files without a word."""
 
-from typing import BinaryIO
+from io import BufferedIOBase
 
 # What writers put where a length is not known beforehand: 0, or a number about as large as can be.
 _UNKNOWN_LENGTH = 0x7FFF_0000
 
 
-def is_cut_short(stream: BinaryIO) -> bool:
+def is_cut_short(stream: BufferedIOBase) -> bool:
     """Compares the lengths in a RIFF, Matroska or ISO (MP4, QuickTime) container with what is there.
 
     Args:
@@ -28,7 +28,7 @@ def is_cut_short(stream: BinaryIO) -> bool:
         stream.seek(0)
 
 
-def _riff_is_short(stream: BinaryIO, length: int) -> bool:
+def _riff_is_short(stream: BufferedIOBase, length: int) -> bool:
     while len(chunk := stream.read(12)) >= 8:
         size = int.from_bytes(chunk[4:8], "little")
         start = stream.tell() - len(chunk) + 8
@@ -38,7 +38,7 @@ def _riff_is_short(stream: BinaryIO, length: int) -> bool:
     return False
 
 
-def _matroska_is_short(stream: BinaryIO, length: int) -> bool:
+def _matroska_is_short(stream: BufferedIOBase, length: int) -> bool:
     stream.seek(4)
     header = _read_vint(stream)
     if header is None:
@@ -50,7 +50,7 @@ def _matroska_is_short(stream: BinaryIO, length: int) -> bool:
     return segment is not None and stream.tell() + segment > length
 
 
-def _read_vint(stream: BinaryIO) -> int | None:
+def _read_vint(stream: BufferedIOBase) -> int | None:
     """A length in EBML's variable coding, or None for "unknown", all ones."""
     first = stream.read(1)
     if not first or not first[0]:
@@ -60,7 +60,7 @@ def _read_vint(stream: BinaryIO) -> int | None:
     return None if value == (1 << 7 * (extra + 1)) - 1 else value
 
 
-def _iso_is_short(stream: BinaryIO, length: int) -> bool:
+def _iso_is_short(stream: BufferedIOBase, length: int) -> bool:
     position = 0
     while position + 8 <= length:
         stream.seek(position)

@@ -1,7 +1,8 @@
 """Any sound to one mono float32 waveform."""
 
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -20,7 +21,7 @@ _BLOCK = 1 << 16
 
 
 def load_audio(
-    source: AudioSource, sampling_rate: int | None = None, target_rate: int = 16_000
+    source: AudioSource, sampling_rate: float | int | None = None, target_rate: int = 16_000
 ) -> Float32[np.ndarray, "samples"]:
     """Decodes a sound, averages its channels, and resamples it once.
 
@@ -65,13 +66,13 @@ def _mono_from_array(source: Any) -> Float32[np.ndarray, "samples"]:
     return to_mono(samples, channel_axis=int(np.argmin(samples.shape)))
 
 
-def _decode(stream: BinaryIO, name: str, target_rate: int) -> Float32[np.ndarray, "samples"]:
+def _decode(stream: BufferedIOBase, name: str, target_rate: int) -> Float32[np.ndarray, "samples"]:
     import soundfile
 
     if is_cut_short(stream):
         raise InputError("audio_truncated", f"{name} is cut short: it ends before its header says")
     try:
-        with soundfile.SoundFile(stream) as file:
+        with soundfile.SoundFile(stream) as file:  # pyright: ignore[reportArgumentType]
             return resample(_soundfile_blocks(file, name), file.samplerate, target_rate)
     except soundfile.LibsndfileError:
         stream.seek(0)

@@ -1,7 +1,7 @@
 """The sound in any container that FFmpeg opens, laid on the clock of the container."""
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from io import BufferedIOBase
 
 import numpy as np
 from jaxtyping import Float32
@@ -17,7 +17,7 @@ _MAX_HOLE_SECONDS = 600.0
 
 
 def load_audio_track(
-    stream: BinaryIO, name: str, target_rate: int, start: float | None = None
+    stream: BufferedIOBase, name: str, target_rate: int, start: float | None = None
 ) -> Float32[np.ndarray, "samples"]:
     """Decodes the first audio track, averages its channels, and resamples it once.
 

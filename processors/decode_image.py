@@ -56,7 +56,7 @@ def _decode(source: Source) -> Image.Image:
         formats = _heif_formats(name) if is_heif(stream.read(64)) else _FORMATS
         stream.seek(0)
         try:
-            with Image.open(stream, formats=formats) as image:
+            with Image.open(stream, formats=formats) as image:  # pyright: ignore[reportArgumentType]
                 return _to_rgb(image, name)
         except InputError:
             raise

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedIOBase
 from itertools import chain
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
@@ -42,11 +43,14 @@ class SampledFrames:
     timestamps: Float32[np.ndarray, "frames"]
     fps: float
     start: float | None = None
-    stream: BinaryIO | None = None
+    stream: BufferedIOBase | None = None
 
 
 def load_video(
-    source: VideoSource, fps: float | None = None, num_frames: int | None = None, config: VideoConfig | None = None
+    source: VideoSource,
+    fps: float | int | None = None,
+    num_frames: int | None = None,
+    config: VideoConfig | None = None,
 ) -> UInt8[np.ndarray, "frames height width 3"]:
     """Decodes the sampled frames of a video at their own size, all at once; arguments and errors as `open_video`."""
     with open_video(source, config or VideoConfig(), fps, num_frames) as sampled:
@@ -55,7 +59,7 @@ def load_video(
 
 @contextmanager
 def open_video(
-    source: VideoSource, config: VideoConfig, fps: float | None = None, num_frames: int | None = None
+    source: VideoSource, config: VideoConfig, fps: float | int | None = None, num_frames: int | None = None
 ) -> Iterator[SampledFrames]:
     """Opens a video and chooses its frames.
 
@@ -98,7 +102,7 @@ def open_video(
         )
 
 
-def _from_frames(source: Any, config: VideoConfig, fps: float | None, num_frames: int | None) -> SampledFrames:
+def _from_frames(source: Any, config: VideoConfig, fps: float | int | None, num_frames: int | None) -> SampledFrames:
     if not isinstance(source, list | tuple):
         if not hasattr(source, "__array__"):
             raise InputError("video_unknown_format", f"{describe(source)} is not a path, URL, bytes or frames")
@@ -141,7 +145,7 @@ def _attached_picture() -> int:
 
 
 def _decode(
-    stream: BinaryIO, name: str, index: FrameIndex, ranks: Int64[np.ndarray, "frames"]
+    stream: BufferedIOBase, name: str, index: FrameIndex, ranks: Int64[np.ndarray, "frames"]
 ) -> Iterator[Image.Image]:
     wanted, repeats = np.unique(ranks, return_counts=True)
     with open_container(stream, name, "video") as container:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
@@ -51,7 +51,7 @@ class ImageProcessor:
         self.config = config or ImageConfig()
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> Self:
+    def from_pretrained(cls, directory: str | Path) -> "ImageProcessor":
         """Reads the settings that lie beside a checkpoint; errors as `ImageConfig.from_pretrained`."""
         return cls(ImageConfig.from_pretrained(directory))
 

@@ -8,9 +8,16 @@ from jaxtyping import Float64, Int64
 from processors.config import VideoConfig
 from processors.errors import InputError
 
+_SLACK_SECONDS = 1e-6
+
 
 def frame_count(
-    total: int, duration: float, config: VideoConfig, fps: float | None, num_frames: int | None, constant: bool = True
+    total: int,
+    duration: float,
+    config: VideoConfig,
+    fps: float | int | None,
+    num_frames: int | None,
+    constant: bool = True,
 ) -> int:
     """How many frames to sample, by the rule of Qwen2-VL's video processor.
 
@@ -58,5 +65,6 @@ def shown_at(times: Float64[np.ndarray, "total"], end: float, count: int) -> Int
         end: when the last one goes, in seconds.
         count: frames to choose; one that stays long may be chosen several times.
     """
-    ticks = times[0] + np.arange(count) * ((end - times[0]) / count)
+    # The slack keeps rounding from putting a frame that comes on exactly at its time after it.
+    ticks = times[0] + np.arange(count) * ((end - times[0]) / count) + _SLACK_SECONDS
     return np.searchsorted(times, ticks, side="right") - 1

@@ -1,6 +1,7 @@
 """What kind of medium some bytes are, by their first bytes and never by a file's name."""
 
-from typing import BinaryIO, Literal
+from io import BufferedIOBase
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -60,7 +61,7 @@ def sniff(source: object) -> Kind:
     raise InputError("media_unknown", f"{describe(source)}: not an image, a sound or a video of a known kind")
 
 
-def sniff_stream(stream: BinaryIO) -> Kind | None:
+def sniff_stream(stream: BufferedIOBase) -> Kind | None:
     """The kind of an open, seekable stream, or None; the stream is left at its start."""
     head = stream.read(_HEAD)
     try:
@@ -79,7 +80,7 @@ def is_plain_text(head: bytes) -> bool:
     return not any(byte < 9 or 13 < byte < 32 or byte > 126 for byte in head)
 
 
-def _sniff_head(head: bytes, stream: BinaryIO) -> Kind | None:
+def _sniff_head(head: bytes, stream: BufferedIOBase) -> Kind | None:
     if head[:4] in {b"RIFF", b"RF64", b"RIFX"}:
         forms: dict[bytes, Kind] = {b"WEBP": "image", b"AVI ": "video", b"WAVE": "audio"}
         return forms.get(head[8:12])
@@ -112,7 +113,7 @@ def _sniff_head(head: bytes, stream: BinaryIO) -> Kind | None:
     return None
 
 
-def _iso_has_video(stream: BinaryIO) -> bool:
+def _iso_has_video(stream: BufferedIOBase) -> bool:
     """Walks the top boxes to the movie header, wherever it lies, and looks for a track whose handler is `vide`."""
     position = 0
     while True:
@@ -132,7 +133,7 @@ def _iso_has_video(stream: BinaryIO) -> bool:
         position += size
 
 
-def _matroska_has_video(head: bytes, stream: BinaryIO) -> bool:
+def _matroska_has_video(head: bytes, stream: BufferedIOBase) -> bool:
     stream.seek(0)
     header = stream.read(1 << 20)
     # CodecID elements of video tracks: id 0x86, a one-byte length, then "V_...".

@@ -10,8 +10,9 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, TypeGuard
+from typing import TypeGuard
 
 from processors.errors import InputError
 
@@ -46,7 +47,7 @@ def describe(source: object) -> str:
     return f"the {type(source).__name__} given"
 
 
-def open_source(source: Source, max_bytes: int | None = None) -> BinaryIO:
+def open_source(source: Source, max_bytes: int | None = None) -> BufferedIOBase:
     """Opens a source for reading from its start, seekable; the caller closes it.
 
     Args:
@@ -79,7 +80,7 @@ def read_source(source: Source, max_bytes: int = MAX_BYTES) -> bytes:
         return stream.read()
 
 
-def _in_memory(data: bytes, source: Source) -> BinaryIO:
+def _in_memory(data: bytes, source: Source) -> BufferedIOBase:
     if not data:
         raise InputError("source_empty", f"{describe(source)}: holds no bytes")
     if len(data) > MAX_BYTES:
@@ -87,7 +88,7 @@ def _in_memory(data: bytes, source: Source) -> BinaryIO:
     return io.BytesIO(data)
 
 
-def _open_file(path: Path, source: Source, max_bytes: int | None) -> BinaryIO:
+def _open_file(path: Path, source: Source, max_bytes: int | None) -> BufferedIOBase:
     name = describe(source)
     try:
         status = path.stat()

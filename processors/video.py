@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
@@ -58,14 +57,14 @@ class VideoProcessor:
         self.config = config or VideoConfig()
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> Self:
+    def from_pretrained(cls, directory: str | Path) -> "VideoProcessor":
         """Reads the settings that lie beside a checkpoint; errors as `VideoConfig.from_pretrained`."""
         return cls(VideoConfig.from_pretrained(directory))
 
     def __call__(
         self,
         video: VideoSource,
-        fps: float | None = None,
+        fps: float | int | None = None,
         num_frames: int | None = None,
         audio: bool = False,
         *,
