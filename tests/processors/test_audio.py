@@ -109,7 +109,10 @@ def test_every_depth_of_a_file_by_value(subtype):
 
 @pytest.mark.parametrize(
     ("dtype", "scale", "shift"),
-    [(np.int8, 128, 0), (np.int16, 32_768, 0), (np.int32, 2**31, 0), (np.uint8, 128, 128), (np.float64, 1, 0), (np.float16, 1, 0)],
+    [
+        (np.int8, 128, 0), (np.int16, 32_768, 0), (np.int32, 2**31, 0), (np.uint8, 128, 128), (np.float64, 1, 0),
+        (np.float16, 1, 0),
+    ],
 )  # fmt: skip
 def test_every_type_of_array_by_value(dtype, scale, shift):
     sound = tone(16_000)

@@ -1,10 +1,11 @@
 """Clips: sampling and patches against the reference, true times, rotation, and the sound beside them."""
 
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -246,10 +247,12 @@ def test_what_cannot_be_used_is_refused(source, arguments, code):
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        ({"num_frames": 11}, "video_sampling"), ({"num_frames": 0}, "video_sampling"), ({"fps": -1.0}, "video_sampling"),
+        ({"num_frames": 11}, "video_sampling"),
+        ({"num_frames": 0}, "video_sampling"),
+        ({"fps": -1.0}, "video_sampling"),
         ({"fps": 1.0, "num_frames": 2}, "video_sampling"),
     ],
-)  # fmt: skip
+)
 def test_sampling_that_a_file_cannot_give(arguments, code, video_file):
     with pytest.raises(InputError) as refusal:
         VideoProcessor()(video_file(EVEN[:10]), **arguments)
@@ -283,3 +286,20 @@ def test_a_sound_is_not_a_video():
     with pytest.raises(InputError) as refusal:
         VideoProcessor()(buffer.getvalue())
     assert refusal.value.code == "video_no_track"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 4000), st.binary(min_size=1, max_size=40), st.booleans())
+def test_no_damage_raises_anything_else(video_file, place, patch, cut):
+    data = bytearray(_small(video_file))
+    place %= len(data)
+    data[place : place + len(patch)] = patch
+    try:
+        VideoProcessor()(bytes(data[:place]) if cut else bytes(data), audio=True, max_pixels=1024, min_pixels=1024)
+    except InputError:
+        pass
+
+
+@cache
+def _small(video_file):
+    return video_file(EVEN[:8], sound=beep(44_100, seconds=0.3))
