@@ -4,6 +4,7 @@ import json
 
 import jinja2
 import jinja2.sandbox
+import ml_dtypes  # noqa: F401  (gives NumPy the name bfloat16)
 import numpy as np
 import pytest
 import tiny
