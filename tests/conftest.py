@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-pytest_plugins = ["load"]  # the fixtures of the golden data
 
 # Read by JAX when it is first imported, and by the processes that tests start. What the user has set stands.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -31,6 +30,8 @@ for name in ("tiny", "media", "cases", "load"):
     assert spec is not None and spec.loader is not None
     sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])
+from load import golden as golden
+from load import tiny_checkpoint as tiny_checkpoint
 
 
 @pytest.fixture(autouse=True)
