@@ -1,5 +1,7 @@
 """PyAV, which is an extra, and the containers that it opens."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedIOBase
 from typing import Any
 
@@ -21,8 +23,9 @@ def av_module(kind: str, name: str) -> Any:
     return av
 
 
-def open_container(stream: BufferedIOBase, name: str, kind: str) -> Any:
-    """Opens a container from its start; the caller closes it, and the stream afterwards.
+@contextmanager
+def open_container(stream: BufferedIOBase, name: str, kind: str) -> Iterator[Any]:
+    """Opens a container from its start, and closes it; the stream stays open.
 
     Args:
         stream: seekable.
@@ -30,7 +33,7 @@ def open_container(stream: BufferedIOBase, name: str, kind: str) -> Any:
         kind: `audio` or `video`, the first word of the codes.
 
     Raises:
-        InputError: `<kind>_needs_video_extra`, `<kind>_unknown_format`.
+        InputError: `<kind>_needs_video_extra`, `<kind>_unknown_format`; `<kind>_corrupt` for what FFmpeg raises inside.
     """
     unknown = InputError(f"{kind}_unknown_format", f"{name} is not {kind} of a known format, or its start is damaged")
     stream.seek(0)
@@ -40,6 +43,32 @@ def open_container(stream: BufferedIOBase, name: str, kind: str) -> Any:
         raise unknown
     av = av_module(kind, name)
     try:
-        return av.open(stream, metadata_errors="ignore")
+        container = av.open(stream, metadata_errors="ignore")
     except (av.FFmpegError, ValueError):
         raise unknown from None
+    with container:
+        try:
+            yield container
+        except av.FFmpegError:
+            raise InputError(f"{kind}_corrupt", f"{name} is damaged and cannot be decoded") from None
+
+
+def first_track(container: Any, name: str, kind: str) -> Any:
+    """The first track of a kind.
+
+    Raises:
+        InputError: `<kind>_no_track`, `<kind>_unknown_codec`.
+    """
+    from av.stream import Disposition
+
+    # The cover of an album is a video track of one picture.
+    tracks = [
+        track
+        for track in getattr(container.streams, kind)
+        if not int(track.disposition) & int(Disposition.attached_pic)
+    ]
+    if not tracks:
+        raise InputError(f"{kind}_no_track", f"{name} holds no {kind} track")
+    if tracks[0].codec_context is None:
+        raise InputError(f"{kind}_unknown_codec", f"{name}: no decoder for its {kind} track")
+    return tracks[0]

@@ -36,9 +36,9 @@ def load_audio(
         The waveform, full scale being 1.
 
     Raises:
-        InputError: `audio_unknown_format`, `audio_needs_video_extra`, `audio_no_track`, `audio_corrupt`,
-            `audio_truncated`, `audio_empty`, `audio_shape`, `audio_dtype`, `audio_not_finite`, `audio_rate`, or the
-            codes of `open_source`.
+        InputError: `audio_unknown_format`, `audio_needs_video_extra`, `audio_no_track`, `audio_unknown_codec`,
+            `audio_corrupt`, `audio_truncated`, `audio_empty`, `audio_shape`, `audio_dtype`, `audio_not_finite`,
+            `audio_rate`, or the codes of `open_source`.
     """
     if is_source(source):
         with open_source(source) as stream:

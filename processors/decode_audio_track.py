@@ -6,7 +6,7 @@ from io import BufferedIOBase
 import numpy as np
 from jaxtyping import Float32
 
-from processors.av_container import av_module, open_container
+from processors.av_container import av_module, first_track, open_container
 from processors.errors import InputError
 from processors.waveform import resample, to_mono
 
@@ -29,13 +29,11 @@ def load_audio_track(
             stands in for a track that starts later. Without it, the track's own start.
 
     Raises:
-        InputError: `audio_unknown_format`, `audio_needs_video_extra`, `audio_no_track`, `audio_corrupt`,
-            `audio_empty`, `audio_not_finite`.
+        InputError: `audio_unknown_format`, `audio_needs_video_extra`, `audio_no_track`, `audio_unknown_codec`,
+            `audio_corrupt`, `audio_empty`, `audio_not_finite`.
     """
     with open_container(stream, name, "audio") as container:
-        if not container.streams.audio:
-            raise InputError("audio_no_track", f"{name} holds no audio track")
-        track = container.streams.audio[0]
+        track = first_track(container, name, "audio")
         return resample(_on_clock(_decoded(container, track, name), start, track.rate), track.rate, target_rate)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 
-from processors.av_container import av_module, open_container
+from processors.av_container import av_module, first_track, open_container
 from processors.config import VideoConfig
 from processors.cut_short import is_cut_short
 from processors.decode_image import MAX_IMAGE_PIXELS, open_image
@@ -74,9 +74,9 @@ def open_video(
         num_frames: how many to sample instead, at least one.
 
     Raises:
-        InputError: `video_unknown_format`, `video_needs_video_extra`, `video_no_track`, `video_corrupt`,
-            `video_truncated`, `video_too_large`, `video_empty`, `video_shape`, `video_frame_sizes`, `video_sampling`,
-            or the codes of `open_source` and `load_image`.
+        InputError: `video_unknown_format`, `video_needs_video_extra`, `video_no_track`, `video_unknown_codec`,
+            `video_corrupt`, `video_truncated`, `video_too_large`, `video_empty`, `video_shape`, `video_frame_sizes`,
+            `video_sampling`, or the codes of `open_source` and `load_image`.
     """
     if not is_source(source):
         yield _from_frames(source, config, fps, num_frames)
@@ -86,7 +86,7 @@ def open_video(
         if is_cut_short(stream):
             raise InputError("video_truncated", f"{name} is cut short: it ends before its header says")
         with open_container(stream, name, "video") as container:
-            track = _video_track(container, name)
+            track = first_track(container, name, "video")
             index = read_frame_index(container, track)
         if index is None:
             raise InputError("video_empty", f"{name}: its video track holds no frames")
@@ -130,26 +130,12 @@ def _same_size(frames: Iterator[Image.Image]) -> Iterator[Image.Image]:
         yield frame
 
 
-def _video_track(container: Any, name: str) -> Any:
-    # The cover of an album is a track of one picture.
-    tracks = [track for track in container.streams.video if not int(track.disposition) & _attached_picture()]
-    if not tracks:
-        raise InputError("video_no_track", f"{name} holds no video track")
-    return tracks[0]
-
-
-def _attached_picture() -> int:
-    from av.stream import Disposition
-
-    return int(Disposition.attached_pic)
-
-
 def _decode(
     stream: BufferedIOBase, name: str, index: FrameIndex, ranks: Int64[np.ndarray, "frames"]
 ) -> Iterator[Image.Image]:
     wanted, repeats = np.unique(ranks, return_counts=True)
     with open_container(stream, name, "video") as container:
-        track = _video_track(container, name)
+        track = first_track(container, name, "video")
         track.thread_type = "AUTO"
         pictures = _kept(container, track, index, wanted.tolist(), name)
         for frame, times in zip(pictures, repeats, strict=True):
