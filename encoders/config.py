@@ -1,0 +1,165 @@
+"""What the towers are made of, under the names that checkpoints use."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+# Fields of published configs that say nothing about inference.
+_IGNORED = frozenset(
+    """_name_or_path add_cross_attention architectures attention_dropout attn_implementation _attn_implementation
+    activation_dropout chunk_size_feed_forward conv_chunksize dropout dtype id2label initializer_range is_decoder
+    is_encoder_decoder label2id layerdrop model_type num_hidden_layers output_attentions output_hidden_states
+    problem_type return_dict torch_dtype transformers_version use_cache""".split()
+)
+
+
+def _read(cls: type, raw: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a dataclass from a config; a field it does not know must hold the one value that is supported."""
+    known = {field.name for field in fields(cls)}
+    for name, value in raw.items():
+        if name in fixed and value != fixed[name] and value is not None:
+            raise ValueError(f"{name} is {value!r}; supported: {fixed[name]!r}")
+        if name not in known | set(fixed) | _IGNORED and value not in (None, False, {}, []):
+            raise ValueError(f"{name} is {value!r}, and this library knows no such field of a {cls.__name__}")
+    return {name: value for name, value in raw.items() if name in known and value is not None}
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """A vision encoder and its projector. Defaults are those of the released Qwen3-Omni checkpoints.
+
+    Attributes:
+        depth: transformer blocks.
+        hidden_size: width.
+        hidden_act: activation of the blocks' MLPs.
+        intermediate_size: hidden width of the blocks' MLPs.
+        num_heads: attention heads.
+        in_channels: colour channels.
+        patch_size: side of a patch in pixels.
+        spatial_merge_size: patches a side of the block that becomes one token.
+        temporal_patch_size: frames that share a patch.
+        out_hidden_size: width of the tokens, which is the decoder's.
+        num_position_embeddings: entries of the learned position table, a square.
+        deepstack_visual_indexes: blocks after which features are taken for the decoder's first layers.
+        rope_theta: base of the rotary frequencies.
+    """
+
+    depth: int = 27
+    hidden_size: int = 1152
+    hidden_act: str = "gelu_pytorch_tanh"
+    intermediate_size: int = 4304
+    num_heads: int = 16
+    in_channels: int = 3
+    patch_size: int = 16
+    spatial_merge_size: int = 2
+    temporal_patch_size: int = 2
+    out_hidden_size: int = 2048
+    num_position_embeddings: int = 2304
+    deepstack_visual_indexes: tuple[int, ...] = (8, 16, 24)
+    rope_theta: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % (4 * self.num_heads):
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of 4 * num_heads {self.num_heads}")
+        if round(self.num_position_embeddings**0.5) ** 2 != self.num_position_embeddings:
+            raise ValueError(f"num_position_embeddings {self.num_position_embeddings} is not a square")
+        wanted = tuple(sorted(set(self.deepstack_visual_indexes)))
+        if self.deepstack_visual_indexes != wanted or any(not 0 <= i < self.depth for i in wanted):
+            raise ValueError(
+                f"deepstack_visual_indexes {self.deepstack_visual_indexes} are not rising blocks below {self.depth}"
+            )
+
+    @property
+    def merge_unit(self) -> int:
+        """Patches that become one token."""
+        return self.spatial_merge_size**2
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "VisionConfig":
+        """Reads a config.json's `vision_config`.
+
+        Raises:
+            ValueError: a field holds a value that is not supported.
+        """
+        rope = dict(raw.get("rope_parameters") or {})
+        if rope.get("rope_type", "axial") not in ("axial", "default"):
+            raise ValueError(f"rope_type is {rope['rope_type']!r}; supported: 'axial'")
+        rest = {name: value for name, value in raw.items() if name != "rope_parameters"}
+        # Left over from the previous generation, where windows and a separate token rate were used.
+        fixed = {"apply_vit_abs_pos_embed": True, "tokens_per_second": 2, "spatial_patch_size": rest.get("patch_size")}
+        values = _read(cls, {**rest, **({"rope_theta": rope["rope_theta"]} if "rope_theta" in rope else {})}, fixed)
+        if "deepstack_visual_indexes" in values:
+            values["deepstack_visual_indexes"] = tuple(values["deepstack_visual_indexes"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """An audio encoder and its projector. Defaults are those of the released Qwen3-Omni checkpoints.
+
+    Attributes:
+        num_mel_bins: mel bands.
+        encoder_layers: transformer layers.
+        encoder_attention_heads: attention heads.
+        encoder_ffn_dim: hidden width of the layers' MLPs.
+        d_model: width.
+        activation_function: activation of the layers' MLPs and the projector.
+        max_source_positions: entries of the sinusoid table.
+        n_window: half the mel frames of a chunk, which is convolved by itself.
+        n_window_infer: mel frames of an attention window, a whole number of chunks.
+        output_dim: width of the tokens, which is the decoder's.
+        downsample_hidden_size: channels of the convolutions.
+    """
+
+    num_mel_bins: int = 128
+    encoder_layers: int = 32
+    encoder_attention_heads: int = 20
+    encoder_ffn_dim: int = 5120
+    d_model: int = 1280
+    activation_function: str = "gelu"
+    max_source_positions: int = 1500
+    n_window: int = 50
+    n_window_infer: int = 800
+    output_dim: int = 2048
+    downsample_hidden_size: int = 480
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.encoder_attention_heads or self.d_model % 2:
+            raise ValueError(f"d_model {self.d_model} does not fit encoder_attention_heads")
+        if self.n_window_infer % self.chunk_frames:
+            raise ValueError(
+                f"n_window_infer {self.n_window_infer} is not a multiple of {self.chunk_frames} (2 * n_window)"
+            )
+        if self.chunk_tokens > self.max_source_positions:
+            raise ValueError(f"max_source_positions {self.max_source_positions} is below {self.chunk_tokens}")
+
+    @property
+    def chunk_frames(self) -> int:
+        """Mel frames that are convolved together."""
+        return 2 * self.n_window
+
+    @property
+    def chunk_tokens(self) -> int:
+        """Tokens of a whole chunk."""
+        return downsampled(self.chunk_frames)
+
+    @property
+    def window_chunks(self) -> int:
+        """Chunks that attend to one another."""
+        return self.n_window_infer // self.chunk_frames
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "AudioConfig":
+        """Reads a config.json's `audio_config`.
+
+        Raises:
+            ValueError: a field holds a value that is not supported.
+        """
+        return cls(**_read(cls, raw, {"scale_embedding": False}))
+
+
+def downsampled(frames: int) -> int:
+    """Length after the three convolutions of stride 2."""
+    for _ in range(3):
+        frames = (frames - 1) // 2 + 1
+    return frames
