@@ -42,8 +42,10 @@ def open_container(stream: BufferedIOBase, name: str, kind: str) -> Iterator[Any
     if is_plain_text(head) and not head.startswith(b"YUV4MPEG2"):
         raise unknown
     av = av_module(kind, name)
+    # Tags that are not UTF-8 are no reason to refuse a file; PyAV 19 takes them as they are, and has no such option.
+    lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
     try:
-        container = av.open(stream, metadata_errors="ignore")
+        container = av.open(stream, **lenient)
     except (av.FFmpegError, ValueError):
         raise unknown from None
     with container:

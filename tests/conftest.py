@@ -16,9 +16,14 @@ os.environ.setdefault("NPROC", "2")  # XLA's threads on the CPU
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
+import hypothesis
 import numpy as np
 import pytest
 from jaxtyping import install_import_hook
+
+# The same examples in every run, and no clock: neither chance nor a slow machine decides a test.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("fixed")
 
 # Stays installed: modules are checked whenever a test imports them.
 install_import_hook(["omni", "encoders", "processors"], "beartype.beartype")
