@@ -36,8 +36,8 @@ class ImageFeatures:
     def pixel_values(self) -> Float32[np.ndarray, "patches temporal_values"]:
         """Rescaled and normalised patches flattened as (channel, time, height, width), equal to the reference's."""
         patches, values = self.pixels.shape
-        frame = normalise(self.pixels.reshape(patches, 3, values // 3), self.config)
-        return np.repeat(frame[:, :, None], self.config.temporal_patch_size, axis=2).reshape(patches, -1)
+        frames = self.pixels.reshape(patches, 3, 1, values // 3)
+        return normalise(frames, self.config, self.config.temporal_patch_size).reshape(patches, -1)
 
 
 class ImageProcessor:

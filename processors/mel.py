@@ -47,13 +47,13 @@ def log_mel(
     frames = samples // config.hop_length
     padded = np.pad(waveform, half, mode="reflect")
     windows = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft)[:: config.hop_length][:frames]
-    hann, filters = _hann(config.n_fft), mel_filters(config)
+    hann, bands = _hann(config.n_fft), _sparse_filters(config)
     mel = np.empty((config.feature_size, frames), np.float32)
     for start in range(0, frames, _BLOCK):
         block = slice(start, start + _BLOCK)
         spectrum: Any = scipy.fft.rfft((windows[block] * hann).astype(np.float64), axis=-1)
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
-        np.log10(np.maximum(filters @ power.T, _FLOOR), out=mel[:, block])
+        np.log10(np.maximum(bands @ np.ascontiguousarray(power.T), _FLOOR), out=mel[:, block])
     np.maximum(mel, mel.max() - _RANGE, out=mel)
     mel += np.float32(4)
     mel /= np.float32(4)
@@ -75,6 +75,14 @@ def mel_filters(config: AudioConfig) -> Float32[np.ndarray, "bands bins"]:
     rising, falling = (bins - left) / (centre - left), (right - bins) / (right - centre)
     filters = np.maximum(0, np.minimum(rising, falling)) * 2 / (right - left)
     return filters.astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _sparse_filters(config: AudioConfig) -> Any:
+    """The filters without their zeros, 98 in 100: cheaper than a dense product, and with no threads to wait for."""
+    import scipy.sparse
+
+    return scipy.sparse.csr_array(mel_filters(config))
 
 
 @lru_cache(maxsize=8)

@@ -11,6 +11,8 @@ from processors.config import ImageConfig
 from processors.errors import InputError
 
 MAX_ASPECT_RATIO = 200
+_BLOCK = 256
+"""Patches normalised at a time, so that what is looked up is still in the cache when it is repeated."""
 
 
 def smart_resize(height: int, width: int, config: ImageConfig) -> tuple[int, int]:
@@ -76,14 +78,23 @@ def write_patches(frame: UInt8[np.ndarray, "height width 3"], out: np.ndarray, c
 
 
 def normalise(
-    pixels: UInt8[np.ndarray, "patches channels values"], config: ImageConfig
-) -> Float32[np.ndarray, "patches channels values"]:
-    """Rescales and normalises grey levels, bit for bit as the reference's PIL processor does."""
+    pixels: UInt8[np.ndarray, "patches channels times values"], config: ImageConfig, times: int = 1
+) -> Float32[np.ndarray, "patches channels all_times values"]:
+    """Rescales and normalises grey levels, bit for bit as the reference's PIL processor does.
+
+    Args:
+        pixels: patches with their channels apart.
+        config: mean, deviation and factor.
+        times: how often to repeat each frame in time.
+    """
     table = _normalised_levels(config.image_mean, config.image_std, config.rescale_factor)
-    out = np.empty(pixels.shape, np.float32)
-    for channel in range(3):
-        np.take(table[channel], pixels[:, channel], out=out[:, channel], mode="clip")
-    return out
+    patches, channels, frames, values = pixels.shape
+    out = np.empty((patches, channels, frames, times, values), np.float32)
+    for start in range(0, patches, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        for channel in range(channels):
+            out[block, channel] = np.take(table[channel], pixels[block, channel], mode="clip")[:, :, None]
+    return out.reshape(patches, channels, frames * times, values)
 
 
 @lru_cache(maxsize=8)

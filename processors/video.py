@@ -43,7 +43,7 @@ class VideoFeatures:
     def pixel_values(self) -> Float32[np.ndarray, "patches values"]:
         """Rescaled and normalised patches, equal to the reference's."""
         patches, values = self.pixels.shape
-        return normalise(self.pixels.reshape(patches, 3, values // 3), self.config).reshape(patches, values)
+        return normalise(self.pixels.reshape(patches, 3, 1, values // 3), self.config).reshape(patches, values)
 
 
 class VideoProcessor:

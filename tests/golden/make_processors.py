@@ -1,4 +1,4 @@
-"""Makes tests/golden/processors/*.npz with the reference: transformers' processors for Qwen3-Omni.
+"""Makes tests/golden/data/processors/*.npz with the reference: transformers' processors for Qwen3-Omni.
 
     pip install "omni-jax[reference]"
     python tests/golden/make_processors.py
@@ -19,7 +19,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageP
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 from transformers.video_utils import VideoMetadata
 
-OUT = Path(__file__).parent / "processors"
+OUT = Path(__file__).parent / "data" / "processors"
 SETTINGS = {"patch_size": 16, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 UNEVEN = {"patch_size": 16, "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.268, 0.261, 0.275]}
 
@@ -102,7 +102,7 @@ def sizes() -> np.ndarray:
 
 
 if __name__ == "__main__":
-    OUT.mkdir(exist_ok=True)
+    OUT.mkdir(parents=True, exist_ok=True)
     about = np.array(f"transformers {transformers.__version__}, torch {torch.__version__}")
     table = level_table(SETTINGS)
     shared = {"levels": table, "uneven_levels": level_table(UNEVEN), "sizes": sizes(), "about": about}

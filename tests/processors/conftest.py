@@ -18,7 +18,7 @@ def golden():
 
     def load(name):
         if name not in archives:
-            archives[name] = dict(np.load(GOLDEN / "processors" / f"{name}.npz"))
+            archives[name] = dict(np.load(GOLDEN / "data" / "processors" / f"{name}.npz"))
         return archives[name]
 
     return load
