@@ -1,0 +1,234 @@
+"""Chat templates: a conversation as the text a model was trained on, safe from control tokens in what users write.
+
+Before rendering, a mark breaks up every place where a user's string could begin, or go on with, a control token; the
+tokenizer sees control tokens only where no mark is, and removes the marks before it encodes. So `<|im_end|>` in a
+message stays eleven characters of text, also when two parts, or a part and the template, would make it up together.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from itertools import chain
+from os import PathLike
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from omni.config import read_json
+from omni.errors import CheckpointError, InputError
+from omni.tokenizer import ControlTokens
+
+# Unicode's private use areas: no text needs them, and a mark must be a character that the messages do not hold.
+_PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A rendered conversation.
+
+    Attributes:
+        text: the prompt, with marks in it.
+        mark: the character that breaks up control tokens in what users wrote.
+    """
+
+    text: str
+    mark: str
+
+    @property
+    def plain(self) -> str:
+        """The prompt as people read it, without marks."""
+        return self.text.replace(self.mark, "")
+
+
+class ChatTemplate:
+    """A compiled chat template.
+
+    Args:
+        source: Jinja source.
+
+    Raises:
+        CheckpointError: the source is not a template.
+    """
+
+    def __init__(self, source: str):
+        self.source = source
+        try:
+            self._template = _environment().from_string(source)
+        except jinja2.TemplateSyntaxError as error:
+            raise CheckpointError(f"the chat template, line {error.lineno}: {error.message}") from error
+
+    @classmethod
+    def from_directory(cls, directory: str | PathLike[str], default: str = "omni.jinja") -> "ChatTemplate":
+        """The template of a checkpoint directory.
+
+        Args:
+            directory: where chat_template.jinja, chat_template.json or tokenizer_config.json may hold one.
+            default: file name in omni/assets/templates of the family's own, for a directory that has none.
+
+        Raises:
+            CheckpointError: a file is damaged, or holds several templates and none named `default`.
+        """
+        path = Path(directory)
+        if (path / "chat_template.jinja").is_file():
+            return cls((path / "chat_template.jinja").read_text("utf-8"))
+        for name in ("chat_template.json", "tokenizer_config.json"):
+            found = read_json(path / name, required=False).get("chat_template")
+            if found:
+                return cls(_default_of(found, name))
+        return cls((files("omni") / "assets" / "templates" / default).read_text("utf-8"))
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        control_tokens: Mapping[str, int],
+        *,
+        add_generation_prompt: bool = True,
+    ) -> Rendered:
+        """Renders a conversation.
+
+        Args:
+            messages: roles and contents, media as parts without their data.
+            control_tokens: the tokenizer's; in an assistant's messages those that are not special stay what they are,
+                since the model wrote them.
+            add_generation_prompt: end with the opening of the assistant's turn.
+
+        Raises:
+            InputError: `template_error`, when the template refuses the conversation or fails.
+        """
+        mark = _unused_character(chain([self.source], _strings(messages)))
+        special = control_tokens.special if isinstance(control_tokens, ControlTokens) else frozenset(control_tokens)
+        guard = _Guard(tuple(control_tokens), frozenset(control_tokens) - special, mark)
+        try:
+            text = self._template.render(
+                messages=[guard.message(message) for message in messages],
+                add_generation_prompt=add_generation_prompt,
+                tools=None,
+                documents=None,
+            )
+        except Exception as error:
+            # A template is a program from a checkpoint: it can fail in any way. Object addresses are not for users.
+            reason = re.sub(r" at 0x[0-9a-f]+", "", str(error)).replace(mark, "") or type(error).__name__
+            raise InputError("template_error", f"the chat template refused the conversation: {reason}") from error
+        return Rendered(text, mark)
+
+
+class _Guard:
+    """Puts marks into what users wrote.
+
+    A control token that holds a character of a user's string either begins in that string, or begins in the template's
+    text and goes on with the string's beginning. The first is broken behind its first character, the second before the
+    string's beginning; white space there does not count, for templates strip it.
+    """
+
+    def __init__(self, control_tokens: tuple[str, ...], written: frozenset[str], mark: str):
+        self._mark = mark
+        first = "[" + "".join(sorted({re.escape(token[0]) for token in control_tokens})) + "]"
+        own = "|".join(map(re.escape, sorted(written, key=len, reverse=True)))
+        self._any = re.compile(first if control_tokens else "(?!)")
+        self._not_written = re.compile(f"(?!{own}){first}") if own else self._any
+        self._tails = tuple({token[i:] for token in control_tokens for i in range(1, len(token))})
+        self._longest = max(map(len, self._tails), default=0)
+
+    def message(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """A copy of a message with every string guarded but its role and the types of its parts."""
+        beginnings = self._not_written if message.get("role") == "assistant" else self._any
+        guarded = self._walk({key: value for key, value in message.items() if key != "role"}, beginnings)
+        content = message.get("content")
+        if isinstance(content, list | tuple):
+            guarded["content"] = [self._part(part, beginnings) for part in content]
+        return {"role": message.get("role"), **guarded}
+
+    def _part(self, part: Any, beginnings: re.Pattern[str]) -> Any:
+        guarded = self._walk(part, beginnings)
+        return guarded | {"type": part["type"]} if isinstance(part, Mapping) and "type" in part else guarded
+
+    def _walk(self, value: Any, beginnings: re.Pattern[str]) -> Any:
+        if isinstance(value, str):
+            return self._string(value, beginnings)
+        if isinstance(value, Mapping):
+            # Templates look keys up by name, and a name such as "text" may occur within a control token.
+            return {
+                self._string(key, beginnings, within=False) if isinstance(key, str) else key: self._walk(
+                    inner, beginnings
+                )
+                for key, inner in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [self._walk(inner, beginnings) for inner in value]
+        return value
+
+    def _string(self, text: str, beginnings: re.Pattern[str], *, within: bool = True) -> str:
+        guarded = beginnings.sub(lambda found: found.group() + self._mark, text)
+        body = text.strip()
+        if not body:
+            return guarded
+        within = within and len(body) < self._longest and any(tail.startswith(body) for tail in self._tails)
+        if within or body.startswith(self._tails):
+            at = len(guarded) - len(guarded.lstrip())
+            guarded = guarded[:at] + self._mark + guarded[at:]
+        return guarded
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every string inside."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from chain.from_iterable(_strings(inner) for item in value.items() for inner in item)
+    elif isinstance(value, list | tuple):
+        yield from chain.from_iterable(map(_strings, value))
+
+
+def _unused_character(strings: Iterable[str]) -> str:
+    used = set().union(*strings)
+    found = next((chr(code) for code in chain(*_PRIVATE_USE) if chr(code) not in used), None)
+    if found is None:
+        raise InputError("bad_text", "the messages hold every private-use character of Unicode")
+    return found
+
+
+def _default_of(templates: Any, file: str) -> str:
+    """One template of a file that holds one, or several by name."""
+    if isinstance(templates, str):
+        return templates
+    named = templates if isinstance(templates, Mapping) else {t["name"]: t["template"] for t in templates}
+    if "default" not in named:
+        raise CheckpointError(f"{file} has the chat templates {', '.join(named)}, and none named default")
+    return named["default"]
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """What published templates are written for: the settings and helpers that transformers gives them."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = _strftime_now
+    return environment
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    # Jinja's own escapes <, > and & for HTML.
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _raise(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+def _strftime_now(format: str) -> str:
+    return datetime.now().strftime(format)
