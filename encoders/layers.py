@@ -3,6 +3,7 @@
 Weights keep the layout that checkpoints have on disk, [out, in], so loading never transposes.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 _INITIALIZER = nnx.initializers.truncated_normal(0.02)
+
+_PIECE_ROWS = 512  # of a matrix read from a stack at a time: 4 MiB of float32 at a width of 2048
 
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": partial(jax.nn.gelu, approximate=False),
@@ -49,21 +52,45 @@ class Linear(nnx.Module):
         self.weight = nnx.Param(_INITIALIZER(rngs.params(), (out_features, in_features), dtype))
         self.bias = nnx.Param(jnp.zeros(out_features, dtype)) if use_bias else None
 
-    def __call__(self, x: Float[Array, "*rows in_features"]) -> Float[Array, "*rows out_features"]:
-        """Projects the last axis; the result has the dtype of `x`."""
-        y = matmul(x, self.weight[...])
+    def __call__(
+        self, x: Float[Array, "*rows in_features"], index: Int[Array, ""] | None = None
+    ) -> Float[Array, "*rows out_features"]:
+        """Projects the last axis; the result has the dtype of `x`.
+
+        Args:
+            x: inputs.
+            index: which of the stacked layers, where this is a stack of them; the stack is read in place.
+        """
+        y = matmul(x, self.weight[...], index)
         if self.bias is not None:
-            y = y + self.bias[...].astype(jnp.float32)
+            y = y + (self.bias[...] if index is None else self.bias[index]).astype(jnp.float32)
         return y.astype(x.dtype)
 
 
 def matmul(
-    x: Float[Array, "*rows in_features"], weight: Float[Array, "out_features in_features"]
+    x: Float[Array, "*rows in_features"],
+    weight: Float[Array, "*stack out_features in_features"],
+    index: Int[Array, ""] | None = None,
 ) -> Float[Array, "*rows out_features"]:
-    """x Wᵀ in float32.
+    """x Wᵀ in float32, with a W or with one of a stack."""
+    if index is None:
+        return _matmul(x, weight)
+    if jax.default_backend() != "cpu":
+        return _matmul(x, jax.lax.dynamic_index_in_dim(weight, index, keepdims=False))
+    # What is cut from a stack is copied before it is multiplied: by pieces that stay in the cache, not by matrices.
+    rows = weight.shape[1]
+    piece = math.gcd(rows, _PIECE_ROWS)
+    if piece < _PIECE_ROWS // 4:
+        piece = rows
+    pieces = jax.lax.map(
+        lambda i: _matmul(x, member(weight.reshape(-1, piece, weight.shape[2]), i)),
+        index * (rows // piece) + jnp.arange(rows // piece),
+    )
+    return jnp.moveaxis(pieces, 0, -2).reshape(*x.shape[:-1], rows)
 
-    On the CPU a bfloat16 product of a single row has no fast kernel and one of two rows has: the row is doubled.
-    """
+
+def _matmul(x: Array, weight: Array) -> Array:
+    """On the CPU a bfloat16 product of a single row has no fast kernel and one of two rows has: the row is doubled."""
     rows = x.size // x.shape[-1]
     doubled = rows == 1 and weight.dtype != jnp.float32 and jax.default_backend() == "cpu"
     left = jnp.broadcast_to(x.reshape(1, -1), (2, x.shape[-1])) if doubled else x
@@ -74,6 +101,25 @@ def matmul(
         preferred_element_type=jnp.float32,
     )
     return y[0].reshape(*x.shape[:-1], -1) if doubled else y
+
+
+def member(stacks: Any, index: Int[Array, ""]) -> Any:
+    """The arrays at `index` of the leading axis of each stack, in any tree of stacks; for use inside a loop.
+
+    Two habits of XLA on the CPU make this more than indexing. It converts a bfloat16 array to float32 before it cuts,
+    and, as the conversion of a whole stack does not depend on the loop, does so ahead of the loop: for every layer.
+    The barrier makes the stacks depend on the index. And it shares among threads what is cut by rows from a matrix, not
+    what is cut from a stack of matrices.
+    """
+    stacks, index = jax.lax.optimization_barrier((stacks, index))
+
+    def cut(stack: Array) -> Array:
+        if stack.ndim < 3:
+            return jax.lax.dynamic_index_in_dim(stack, index, keepdims=False)
+        rows, *rest = stack.shape[1:]
+        return jax.lax.dynamic_slice_in_dim(stack.reshape(-1, *rest), index * rows, rows)
+
+    return jax.tree.map(cut, stacks)
 
 
 class LayerNorm(nnx.Module):

@@ -40,8 +40,8 @@ class SelfAttention(nnx.Module):
         rotation: Rotation,
         slots: Int32[jax.Array, "batch tokens"],
         lengths: Int32[jax.Array, "batch"],
-        cache: KVCache | None,
-        layer: Int[jax.Array, ""] | int = 0,
+        cache: KVCache | None = None,
+        layer: Int[jax.Array, ""] | None = None,
     ) -> tuple[Float[jax.Array, "batch tokens width"], KVCache | None]:
         """Attends, and adds the new keys and values to the cache.
 
@@ -51,22 +51,22 @@ class SelfAttention(nnx.Module):
             slots: where each token stands in its row; pads stand beyond every slot.
             lengths: filled slots of each row, the new tokens included.
             cache: what came before; None when the new tokens are all there is.
-            layer: which layer of the cache.
+            layer: which layer of the cache, and which weights, as this is then a stack of layers.
         """
 
         def heads(projected: jax.Array) -> jax.Array:
             return projected.reshape(*x.shape[:2], -1, self.head_width)
 
-        q_BTNH = rotate(self.q_norm(heads(self.q_proj(x))), rotation)
-        k_BTKH = rotate(self.k_norm(heads(self.k_proj(x))), rotation)
-        v_BTKH = heads(self.v_proj(x))
-        if cache is None:
+        q_BTNH = rotate(self.q_norm(heads(self.q_proj(x, layer)), layer), rotation)
+        k_BTKH = rotate(self.k_norm(heads(self.k_proj(x, layer)), layer), rotation)
+        v_BTKH = heads(self.v_proj(x, layer))
+        if cache is None or layer is None:
             k_BSKH, v_BSKH = k_BTKH, v_BTKH
         else:
             cache = cache.write(layer, slots, k_BTKH, v_BTKH)
             k_BSKH, v_BSKH = cache.keys[layer], cache.values[layer]
         out_BTNH = attend(q_BTNH, k_BSKH, v_BSKH, slots, lengths)
-        return self.o_proj(out_BTNH.reshape(*x.shape[:2], -1).astype(x.dtype)), cache
+        return self.o_proj(out_BTNH.reshape(*x.shape[:2], -1), layer), cache
 
 
 def attend(

@@ -16,15 +16,16 @@ _ONLY: dict[str, tuple[Any, ...]] = {
 # Fields that do not change what the decoder computes: training, generation defaults and the bookkeeping of files.
 _IGNORED = frozenset(
     """_attn_implementation_autoset _name_or_path add_cross_attention architectures attention_dropout
-    attn_implementation bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward cross_attention_hidden_size
-    decoder_start_token_id diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size eos_token_id
-    exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id id2label initializer_range
-    is_decoder is_encoder_decoder label2id length_penalty max_length max_window_layers min_length model_type
-    no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions output_hidden_states
-    output_router_logits output_scores pad_token_id prefix problem_type pruned_heads remove_invalid_values
-    repetition_penalty return_dict return_dict_in_generate router_aux_loss_coef sep_token_id sliding_window
-    suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p
-    torch_dtype torchscript transformers_version typical_p use_bfloat16 use_cache""".split()
+    attn_implementation bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward
+    cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype early_stopping
+    encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task
+    forced_bos_token_id forced_eos_token_id id2label initializer_range is_decoder is_encoder_decoder label2id
+    length_penalty max_length max_window_layers min_length model_type no_repeat_ngram_size num_beam_groups
+    num_beams num_return_sequences output_attentions output_hidden_states output_router_logits output_scores
+    pad_token_id prefix problem_type pruned_heads remove_invalid_values repetition_penalty return_dict
+    return_dict_in_generate router_aux_loss_coef sep_token_id sliding_window suppress_tokens
+    task_specific_params temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torch_dtype
+    torchscript transformers_version typical_p use_bfloat16 use_cache""".split()
 )
 
 _READ_BY_HAND = {"rope_theta", "rope_scaling", "rope_parameters", "layer_types"}
@@ -89,8 +90,8 @@ class TextConfig:
             raise ValueError(f"num_experts_per_tok={self.num_experts_per_tok} of num_experts={self.num_experts}")
         if len({self._has_experts(layer) for layer in range(self.num_hidden_layers)}) != 1:
             raise ValueError(
-                f"decoder_sparse_step={self.decoder_sparse_step} with mlp_only_layers={self.mlp_only_layers} mixes layers "
-                f"with and without experts over num_hidden_layers={self.num_hidden_layers}; one kind is supported"
+                f"decoder_sparse_step={self.decoder_sparse_step} with mlp_only_layers={self.mlp_only_layers} mixes "
+                f"layers with and without experts over num_hidden_layers={self.num_hidden_layers}; one kind is supported"
             )
 
     @property

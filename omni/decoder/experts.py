@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float, Int, Int32
 
-from omni.decoder.stack import member
+from encoders.layers import matmul, member
 
 # Pairs of token and expert, a multiple of the experts of a layer, up to which a form for few tokens is the faster.
 _FEW = 1.5
@@ -30,7 +30,7 @@ def visit(
     weights: Float[jax.Array, "tokens chosen"],
     gate_up: Float[jax.Array, "*layers experts two_hidden width"],
     down: Float[jax.Array, "*layers experts width hidden"],
-    layer: Int[jax.Array, ""] | int = 0,
+    layer: Int[jax.Array, ""] | None = None,
 ) -> Float[jax.Array, "tokens width"]:
     """The weighted sum of what each token's experts say, in float32, in the form that suits the backend."""
     few = experts.size <= _FEW * gate_up.shape[-3]
@@ -44,14 +44,11 @@ def visit(
 def one_by_one(x, experts, weights, gate_up, down, layer) -> jax.Array:
     """Reads an expert once for each pair that visits it, and nothing else."""
     tokens_P = jnp.arange(experts.size) // experts.shape[1]
-    experts_P = layer * gate_up.shape[-3] + jnp.maximum(experts.reshape(-1), 0)
+    experts_P = _first(gate_up, layer) + jnp.maximum(experts.reshape(-1), 0)
 
     def add(out_TD, pair):
         token, expert, weight = pair
-        # A single row is bound by memory, and only in float32 does the CPU multiply it at memory's speed.
-        gate_up_FD, down_DF = (w.astype(jnp.float32) for w in _read(gate_up, down, expert))
-        gate_F, up_F = jnp.split(gate_up_FD @ x[token].astype(jnp.float32), 2)
-        return out_TD.at[token].add(weight * (down_DF @ (jax.nn.silu(gate_F) * up_F))), None
+        return out_TD.at[token].add(weight * _expert(x[token], _all(gate_up), _all(down), expert)), None
 
     out_TD, _ = lax.scan(add, jnp.zeros(x.shape, jnp.float32), (tokens_P, experts_P, weights.reshape(-1)))
     return out_TD
@@ -60,12 +57,12 @@ def one_by_one(x, experts, weights, gate_up, down, layer) -> jax.Array:
 def in_blocks(x, experts, weights, gate_up, down, layer) -> jax.Array:
     """Reads an expert once for each block of rows that visit it."""
     rows_PD, counts_E, order_P = _sort(x, experts, gate_up.shape[-3])
-    return _combine(_blocks(rows_PD, counts_E, gate_up, down, jnp.asarray(layer)), order_P, weights)
+    return _combine(_blocks(rows_PD, counts_E, _all(gate_up), _all(down), _first(gate_up, layer)), order_P, weights)
 
 
 def gathered(x, experts, weights, gate_up, down, layer) -> jax.Array:
     """Copies the matrices of each pair, and multiplies all at once."""
-    at_Tk = layer * gate_up.shape[-3] + jnp.maximum(experts, 0)
+    at_Tk = _first(gate_up, layer) + jnp.maximum(experts, 0)
     gate_up_TkFD = _all(gate_up)[at_Tk]
     down_TkDF = _all(down)[at_Tk]
     h_TkF = jnp.einsum("td,tkfd->tkf", x, gate_up_TkFD, preferred_element_type=jnp.float32)
@@ -76,7 +73,7 @@ def gathered(x, experts, weights, gate_up, down, layer) -> jax.Array:
 def ragged(x, experts, weights, gate_up, down, layer) -> jax.Array:
     """One grouped product over the experts of the layer, which are copied where layers are stacked."""
     rows_PD, counts_E, order_P = _sort(x, experts, gate_up.shape[-3])
-    if gate_up.ndim == 4:
+    if layer is not None:
         gate_up, down = gate_up[layer], down[layer]
     # [rows, in] x [experts, out, in]: contracts the last axes, so that nothing is transposed.
     numbers = lax.RaggedDotDimensionNumbers((((1,), (2,)), ((), ())), [0], [0])
@@ -86,11 +83,6 @@ def ragged(x, experts, weights, gate_up, down, layer) -> jax.Array:
 
     h_PF = product(rows_PD, gate_up)
     return _combine(product(_gated(h_PF).astype(x.dtype), down), order_P, weights)
-
-
-def _gated(h: jax.Array) -> jax.Array:
-    gate, up = jnp.split(h, 2, axis=-1)
-    return jax.nn.silu(gate) * up
 
 
 def _sort(x, experts, count) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -113,59 +105,59 @@ def _combine(said_PD, order_P, weights) -> jax.Array:
 
 
 @jax.custom_vjp
-def _blocks(rows_PD, counts_E, gate_up, down, layer) -> jax.Array:
-    """What each row's expert says, for rows sorted by expert: `counts_E[0]` rows of expert 0 first, and so on.
+def _blocks(rows_PD, counts_E, gate_up, down, first) -> jax.Array:
+    """What each row's expert says, for rows sorted by expert: `counts_E[0]` rows of expert `first`, and so on.
 
     The number of blocks depends on the data, which a loop may run but reverse-mode differentiation may not cross:
     hence the gradient by hand, a loop over the same blocks.
     """
     size = _block_size(len(rows_PD), len(counts_E))
-    blocks, expert_and_start = _plan(counts_E, size, layer)
+    blocks, place = _plan(counts_E, size)
     padded_PD = jnp.pad(rows_PD, [(0, size), (0, 0)])
 
     def one(i, said_PD):
-        expert, start = expert_and_start(i)
-        said_RD = _expert(lax.dynamic_slice_in_dim(padded_PD, start, size), *_read(gate_up, down, expert))
+        expert, start = place(i)
+        said_RD = _expert(lax.dynamic_slice_in_dim(padded_PD, start, size), gate_up, down, first + expert)
         # Rows past the end of an expert are the next one's: its own block comes later, and writes over these.
         return lax.dynamic_update_slice_in_dim(said_PD, said_RD, start, 0)
 
     return lax.fori_loop(0, blocks, one, jnp.zeros(padded_PD.shape, jnp.float32))[: len(rows_PD)]
 
 
-def _blocks_forward(rows_PD, counts_E, gate_up, down, layer):
-    return _blocks(rows_PD, counts_E, gate_up, down, layer), (rows_PD, counts_E, gate_up, down, layer)
+def _blocks_forward(rows_PD, counts_E, gate_up, down, first):
+    return _blocks(rows_PD, counts_E, gate_up, down, first), (rows_PD, counts_E, gate_up, down, first)
 
 
 def _blocks_backward(saved, said_PD):
-    rows_PD, counts_E, gate_up, down, layer = saved
+    rows_PD, counts_E, gate_up, down, first = saved
     size = _block_size(len(rows_PD), len(counts_E))
-    blocks, expert_and_start = _plan(counts_E, size, layer)
+    blocks, place = _plan(counts_E, size)
     ends_E = jnp.cumsum(counts_E)
     padded_PD, said_PD = (jnp.pad(a, [(0, size), (0, 0)]) for a in (rows_PD, said_PD))
 
+    def said(x_RD, gate_up_FD, down_DF):
+        return matmul(_gated(matmul(x_RD, gate_up_FD)).astype(x_RD.dtype), down_DF)
+
     def one(i, gradients):
-        rows, gate_up_NFD, down_NDF = gradients
-        expert, start = expert_and_start(i)
-        own_R1 = (start + jnp.arange(size) < ends_E[expert - layer * len(counts_E)])[:, None]
-        said_RD = jnp.where(own_R1, lax.dynamic_slice_in_dim(said_PD, start, size), 0)
-        _, pull = jax.vjp(_expert, lax.dynamic_slice_in_dim(padded_PD, start, size), *_read(gate_up, down, expert))
-        rows_RD, gate_up_FD, down_DF = pull(said_RD)
+        to_rows, to_gate_up, to_down = gradients
+        expert, start = place(i)
+        own_R1 = (start + jnp.arange(size) < ends_E[expert])[:, None]
+        matrices = member((gate_up, down), first + expert)
+        _, pull = jax.vjp(said, lax.dynamic_slice_in_dim(padded_PD, start, size), *matrices)
+        x_RD, gate_up_FD, down_DF = pull(jnp.where(own_R1, lax.dynamic_slice_in_dim(said_PD, start, size), 0))
         return (
-            lax.dynamic_update_slice_in_dim(rows, rows_RD, start, 0),
-            gate_up_NFD.at[expert].add(gate_up_FD),
-            down_NDF.at[expert].add(down_DF),
+            lax.dynamic_update_slice_in_dim(to_rows, x_RD.astype(jnp.float32), start, 0),
+            to_gate_up.at[first + expert].add(gate_up_FD.astype(jnp.float32)),
+            to_down.at[first + expert].add(down_DF.astype(jnp.float32)),
         )
 
-    start = tuple(jnp.zeros(s, jnp.float32) for s in (padded_PD.shape, _all(gate_up).shape, _all(down).shape))
-    rows, gate_up_NFD, down_NDF = lax.fori_loop(0, blocks, one, start)
-    rows = jnp.where(jnp.arange(len(rows_PD))[:, None] < ends_E[-1], rows[: len(rows_PD)], 0)
-    return (
-        rows.astype(rows_PD.dtype),
-        None,
-        gate_up_NFD.reshape(gate_up.shape).astype(gate_up.dtype),
-        down_NDF.reshape(down.shape).astype(down.dtype),
-        None,
-    )
+    zeros = tuple(jnp.zeros(a.shape, jnp.float32) for a in (padded_PD, gate_up, down))
+    to_rows, to_gate_up, to_down = lax.fori_loop(0, blocks, one, zeros)
+    visited_P1 = (jnp.arange(len(rows_PD)) < ends_E[-1])[:, None]
+    to_rows = jnp.where(visited_P1, to_rows[: len(rows_PD)], 0)
+    found = (g.astype(a.dtype) for g, a in ((to_rows, rows_PD), (to_gate_up, gate_up), (to_down, down)))
+    to_rows, to_gate_up, to_down = found
+    return to_rows, None, to_gate_up, to_down, None
 
 
 _blocks.defvjp(_blocks_forward, _blocks_backward)
@@ -177,32 +169,38 @@ def _block_size(rows: int, experts: int) -> int:
     return min(256, -(-3 * rows // (2 * experts * 16)) * 16)
 
 
-def _plan(counts_E, size, layer):
-    """How many blocks there are, and from the number of a block to its expert, of all layers, and its first row."""
+def _plan(counts_E, size):
+    """How many blocks there are, and from the number of a block to its expert and its first row."""
     blocks_E = -(-counts_E // size)
-    last_E = jnp.cumsum(blocks_E)
+    ends_E = jnp.cumsum(blocks_E)
+    starts_E = jnp.cumsum(counts_E) - counts_E
 
-    def expert_and_start(i):
-        expert = jnp.searchsorted(last_E, i, side="right").astype(jnp.int32)
-        start = jnp.cumsum(counts_E)[expert] - counts_E[expert]
-        return layer * len(counts_E) + expert, start + (i - last_E[expert] + blocks_E[expert]) * size
+    def place(i):
+        expert = jnp.searchsorted(ends_E, i, side="right").astype(jnp.int32)
+        return expert, starts_E[expert] + (i - (ends_E - blocks_E)[expert]) * size
 
-    return last_E[-1], expert_and_start
-
-
-def _expert(x_RD, gate_up_FD, down_DF) -> jax.Array:
-    h_RF = _product(x_RD, gate_up_FD)
-    return _product(_gated(h_RF).astype(x_RD.dtype), down_DF)
+    return ends_E[-1], place
 
 
-def _product(a_RI, b_OI) -> jax.Array:
-    return lax.dot_general(a_RI, b_OI, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+# --- What all forms share ---------------------------------------------------------------------------------------
 
 
-def _all(stack) -> jax.Array:
-    """Experts counted over all layers."""
+def _expert(x, gate_up_NFD, down_NDF, expert) -> jax.Array:
+    """What one expert, counted over all layers, says to each row; its matrices are read in place."""
+    h = _gated(matmul(x, gate_up_NFD, expert))
+    return matmul(h.astype(x.dtype), down_NDF, expert)
+
+
+def _gated(h: jax.Array) -> jax.Array:
+    gate, up = jnp.split(h, 2, axis=-1)
+    return jax.nn.silu(gate) * up
+
+
+def _all(stack: jax.Array) -> jax.Array:
+    """The experts of all layers in one row."""
     return stack.reshape(-1, *stack.shape[-2:])
 
 
-def _read(gate_up, down, expert) -> tuple[jax.Array, jax.Array]:
-    return member((_all(gate_up), _all(down)), expert)
+def _first(stack: jax.Array, layer) -> jax.Array:
+    """Where a layer's experts begin in that row."""
+    return jnp.int32(0) if layer is None else layer * stack.shape[-3]

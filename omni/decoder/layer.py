@@ -36,8 +36,8 @@ class DecoderLayer(nnx.Module):
         slots: Int32[jax.Array, "batch tokens"],
         lengths: Int32[jax.Array, "batch"],
         real: Bool[jax.Array, "batch tokens"],
-        cache: KVCache | None,
-        layer: Int[jax.Array, ""] | int = 0,
+        cache: KVCache | None = None,
+        layer: Int[jax.Array, ""] | None = None,
     ) -> tuple[Float[jax.Array, "batch tokens width"], KVCache | None]:
         """The hidden state after this layer, and the cache with the new keys and values.
 
@@ -47,10 +47,11 @@ class DecoderLayer(nnx.Module):
             slots: where each token stands in its row; pads stand beyond every slot.
             lengths: filled slots of each row, the new tokens included.
             real: False for pads.
-            cache: what came before, or None.
-            layer: which layer this is, in the cache and in experts that are those of all layers.
+            cache: what came before; None when nothing did.
+            layer: which layer of the cache, and which weights, as this is then a stack of layers.
         """
-        said, cache = self.self_attn(self.input_layernorm(x), rotation, slots, lengths, cache, layer)
+        said, cache = self.self_attn(self.input_layernorm(x, layer), rotation, slots, lengths, cache, layer)
         x = x + said
-        h = self.post_attention_layernorm(x)
-        return x + (self.mlp(h, real, layer) if isinstance(self.mlp, SparseMoeBlock) else self.mlp(h)), cache
+        h = self.post_attention_layernorm(x, layer)
+        said = self.mlp(h, real, layer) if isinstance(self.mlp, SparseMoeBlock) else self.mlp(h, layer)
+        return x + said, cache

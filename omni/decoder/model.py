@@ -9,13 +9,12 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Float, Int32
 
-from encoders.layers import Linear
+from encoders.layers import Linear, matmul
 from omni.decoder.cache import KVCache
 from omni.decoder.config import TextConfig
 from omni.decoder.layer import DecoderLayer
 from omni.decoder.norm import RMSNorm
 from omni.decoder.rotary import rotation
-from omni.decoder.stack import member
 
 
 class Embedding(nnx.Module):
@@ -96,46 +95,36 @@ class TextDecoder(nnx.Module):
         slots_BT = jnp.where(real_BT, before_B[:, None] + place_T, capacity).astype(jnp.int32)
         turns = rotation(positions, config.head_width, config.rope_theta, config.mrope_section)
 
-        def apply(layer: DecoderLayer, x: jax.Array, cache: Any, index: jax.Array, place: Any) -> tuple[jax.Array, Any]:
-            x, cache = layer(x, turns, slots_BT, before_B + counts, real_BT, cache, place)
-            if deepstack is not None:
-                level = deepstack[jnp.minimum(index, len(deepstack) - 1)].astype(x.dtype)
-                x = x + jnp.where(index < len(deepstack), level, 0)
-            return x, cache
+        def add_level(x: jax.Array, index: jax.Array) -> jax.Array:
+            if deepstack is None:
+                return x
+            level = deepstack[jnp.minimum(index, len(deepstack) - 1)].astype(x.dtype)
+            return x + jnp.where(index < len(deepstack), level, 0)
 
         indices = jnp.arange(config.num_hidden_layers)
         if cache is None:
-            # Weights as scanned inputs: a layer is copied out of the stack, and its gradient is written once.
+            # Weights are the scan's inputs: each layer is copied out of the stack, and its gradient is written once.
             graph, weights = nnx.split(self.layers)
 
             def forward(x: jax.Array, scanned: tuple[Any, jax.Array]):
                 weights, index = scanned
-                return apply(nnx.merge(graph, weights), x, None, index, 0)
+                x, _ = nnx.merge(graph, weights)(x, turns, slots_BT, counts, real_BT)
+                return add_level(x, index), None
 
             x, _ = lax.scan(forward, x, (weights, indices))
-        else:
-            # Weights as constants of the loop: a step copies only the matrices that it multiplies.
-            graph, experts, rest = nnx.split(self.layers, nnx.PathContains("experts"), ...)
+            return self.norm(x), None
 
-            def step(carry: tuple[jax.Array, KVCache], index: jax.Array):
-                layer = nnx.merge(graph, experts, member(rest, index))
-                return apply(layer, *carry, index, index), None
+        # Weights are constants of the scan: each layer reads from the stack what it multiplies, and copies no more.
+        lengths_B = before_B + counts
 
-            (x, cache), _ = lax.scan(step, (x, cache), indices)
-            cache = replace(cache, lengths=before_B + counts)
-        return self.norm(x), cache
+        def step(carry: tuple[jax.Array, Any], index: jax.Array):
+            x, cache = self.layers(carry[0], turns, slots_BT, lengths_B, real_BT, carry[1], index)
+            return (add_level(x, index), cache), None
+
+        (x, cache), _ = lax.scan(step, (x, cache), indices)
+        return self.norm(x), replace(cache, lengths=lengths_B)
 
     def logits(self, hidden: Float[jax.Array, "*rows width"]) -> Float[jax.Array, "*rows vocabulary"]:
         """Scores of the next token, in float32."""
         head = self.embed_tokens if self.config.tie_word_embeddings else self.lm_head
-        return scores(hidden, head.weight[...])
-
-
-def scores(hidden: Float[jax.Array, "*rows width"], weight: Float[jax.Array, "vocabulary width"]) -> jax.Array:
-    """`hidden @ weight.T` accumulated and kept in float32."""
-    rows = hidden.reshape(-1, hidden.shape[-1])
-    if len(rows) == 1 and jax.default_backend() == "cpu":
-        found = (weight.astype(jnp.float32) * rows.astype(jnp.float32)).sum(-1)
-    else:
-        found = lax.dot_general(rows, weight, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
-    return found.reshape(*hidden.shape[:-1], -1)
+        return matmul(hidden, head.weight[...])

@@ -35,17 +35,17 @@ class SparseMoeBlock(nnx.Module):
         self,
         x: Float[jax.Array, "batch tokens width"],
         real: Bool[jax.Array, "batch tokens"],
-        layer: Int[jax.Array, ""] | int = 0,
+        layer: Int[jax.Array, ""] | None = None,
     ) -> Float[jax.Array, "batch tokens width"]:
         """Keeps the shape.
 
         Args:
             x: normalised hidden states.
             real: False for pads, which visit no expert.
-            layer: which layer's experts, where the matrices are those of all layers.
+            layer: which weights, where this is a stack of layers.
         """
         x_TD, real_T1 = x.reshape(-1, x.shape[-1]), real.reshape(-1, 1)
-        weights_Tk, experts_Tk = self.route(x_TD)
+        weights_Tk, experts_Tk = self.route(x_TD, layer)
         out_TD = visit(
             jnp.where(real_T1, x_TD, 0),
             jnp.where(real_T1, experts_Tk, -1),
@@ -57,10 +57,10 @@ class SparseMoeBlock(nnx.Module):
         return out_TD.astype(x.dtype).reshape(x.shape)
 
     def route(
-        self, x: Float[jax.Array, "tokens width"]
+        self, x: Float[jax.Array, "tokens width"], layer: Int[jax.Array, ""] | None = None
     ) -> tuple[Float[jax.Array, "tokens chosen"], Int32[jax.Array, "tokens chosen"]]:
         """The weights and ids of the chosen experts: softmax over all experts in float32, then the largest."""
-        probabilities_TE = jax.nn.softmax(self.gate(x).astype(jnp.float32), axis=-1)
+        probabilities_TE = jax.nn.softmax(self.gate(x, layer).astype(jnp.float32), axis=-1)
         weights_Tk, experts_Tk = jax.lax.top_k(probabilities_TE, self.top_k)
         if self.normalise:
             weights_Tk = weights_Tk / weights_Tk.sum(-1, keepdims=True)

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 
 class RMSNorm(nnx.Module):
@@ -21,8 +21,10 @@ class RMSNorm(nnx.Module):
         self.weight = nnx.Param(jnp.ones(width, dtype))
         self.eps = eps
 
-    def __call__(self, x: Float[jax.Array, "*rows width"]) -> Float[jax.Array, "*rows width"]:
-        """Keeps the shape and the dtype."""
+    def __call__(
+        self, x: Float[jax.Array, "*rows width"], layer: Int[jax.Array, ""] | None = None
+    ) -> Float[jax.Array, "*rows width"]:
+        """Keeps the shape and the dtype; `layer` says which weight, where this is a stack of norms."""
         x32 = x.astype(jnp.float32)
         scale = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.eps)
-        return (x32 * scale).astype(x.dtype) * self.weight[...]
+        return (x32 * scale).astype(x.dtype) * (self.weight[...] if layer is None else self.weight[layer])
