@@ -37,9 +37,7 @@ def chat(
     """Talk with a model about pictures, recordings and clips."""
     import omni
 
-    talk = omni.load(model, dtype=dtype).chat(
-        system, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
-    )
+    talk = omni.load(model, dtype=dtype).chat(system, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     waiting = list(media or [])
     if message is not None:
         _answer(talk, message, waiting)

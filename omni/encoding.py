@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from encoders.towers import AudioTower, VisionTower
+from encoders.embedders import AudioEmbedder, VisionEmbedder
 from omni.embedding import Embedding
 from omni.errors import InputError
 from omni.media import Audio, Image, Video
@@ -40,32 +40,32 @@ class MediaEncoder:
         image: image processor.
         video: video processor.
         audio: audio processor.
-        vision_tower: None when the vision part was not loaded.
-        audio_tower: None when the audio part was not loaded.
+        vision: None when the vision part was not loaded.
+        hearing: None when the audio part was not loaded.
     """
 
     image: ImageProcessor
     video: VideoProcessor
     audio: AudioProcessor
-    vision_tower: VisionTower | None
-    audio_tower: AudioTower | None
+    vision: VisionEmbedder | None
+    hearing: AudioEmbedder | None
 
     def read(self, medium: Medium) -> Features:
         """The host's half: decodes, resizes, cuts into patches or mel frames. Safe to run in threads."""
         match medium:
             case Image(source, min_pixels, max_pixels):
-                self._need(self.vision_tower, "vision")
+                self._need(self.vision, "vision")
                 return self.image(source, min_pixels=min_pixels, max_pixels=max_pixels)
             case Video(source, fps, num_frames, audio):
-                self._need(self.vision_tower, "vision")
+                self._need(self.vision, "vision")
                 track = None if isinstance(audio, bool) else audio if isinstance(audio, Audio) else Audio(audio)
                 if audio is not False:
-                    self._need(self.audio_tower, "audio")
+                    self._need(self.hearing, "audio")
                 features = self.video(source, fps=fps, num_frames=num_frames, audio=audio is True)
                 return features if track is None else replace(features, audio=self._waveform(track))
             case Audio():
-                self._need(self.audio_tower, "audio")
-                return self.audio(self._waveform(medium))
+                self._need(self.hearing, "audio")
+                return self.audio(self._waveform(medium), self.audio.config.sampling_rate)
             case Embedding():
                 return medium
 
@@ -118,7 +118,7 @@ class MediaEncoder:
 
     def programs(self) -> int:
         """How many programs the towers have compiled so far."""
-        return sum(tower.programs for tower in (self.vision_tower, self.audio_tower) if tower is not None)
+        return sum(tower.programs for tower in (self.vision, self.hearing) if tower is not None)
 
     def _try_read(self, medium: Medium) -> Features | InputError:
         try:
@@ -127,11 +127,11 @@ class MediaEncoder:
             return error
 
     def _see(self, features: Sequence[ImageFeatures | VideoFeatures]) -> list[Embedding]:
-        assert self.vision_tower is not None
+        assert self.vision is not None
         pixels = np.concatenate([f.pixels for f in features])
         grids = np.concatenate([f.grid_thw for f in features])
         found = []
-        for feature, grid, seen in zip(features, grids, self.vision_tower.encode(pixels, grids), strict=True):
+        for feature, grid, seen in zip(features, grids, self.vision.encode(pixels, grids), strict=True):
             video = isinstance(feature, VideoFeatures)
             found.append(
                 Embedding(
@@ -147,8 +147,8 @@ class MediaEncoder:
     def _hear(self, mels: Sequence[np.ndarray]) -> list[np.ndarray]:
         if not mels:
             return []
-        assert self.audio_tower is not None
-        return self.audio_tower.encode(list(mels))
+        assert self.hearing is not None
+        return self.hearing.encode(list(mels))
 
     def _waveform(self, audio: Audio) -> np.ndarray:
         return load_audio(audio.source, audio.sampling_rate, self.audio.config.sampling_rate)

@@ -19,7 +19,9 @@ from processors.video import VideoFeatures
 _MOST_FRAMES = 6
 
 
-def inspect(model: Model, media: Sequence[Any], question: str = "What is this?") -> Iterator[tuple[str, PilImage.Image]]:
+def inspect(
+    model: Model, media: Sequence[Any], question: str = "What is this?"
+) -> Iterator[tuple[str, PilImage.Image]]:
     """Pictures of every medium as the towers receive it, then of the token layout of a question about them.
 
     Args:
@@ -60,9 +62,7 @@ def frames_of(features: ImageFeatures | VideoFeatures, patch: int, merge: int) -
         start += t * h * w
         depth = pixels.shape[1] // (3 * patch * patch)
         blocks = pixels.reshape(t, h // merge, w // merge, merge, merge, 3, depth, patch, patch)
-        frames += list(
-            blocks.transpose(0, 6, 1, 3, 7, 2, 4, 8, 5).reshape(t * depth, h * patch, w * patch, 3)
-        )
+        frames += list(blocks.transpose(0, 6, 1, 3, 7, 2, 4, 8, 5).reshape(t * depth, h * patch, w * patch, 3))
     return frames
 
 

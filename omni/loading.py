@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
+from encoders.embedders import AudioEmbedder, VisionEmbedder
 from encoders.towers import AudioTower, VisionTower
 from omni.checkpoint import canonical_names, check_tensors, load_parameters, parameter_shapes
 from omni.config import GenerationConfig, ModelConfig, read_json
@@ -36,13 +37,10 @@ class Parts(nnx.Module):
 
     def __init__(self, config: ModelConfig, images: ImageConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
         if config.vision is not None:
-            self.vision = VisionTower(
-                config.vision,
-                rngs=rngs,
-                dtype=dtype,
-                image_mean=images.image_mean,
-                image_std=images.image_std,
-            )
+            # The tower divides grey levels by 255; a file's own factor goes into the mean and deviation.
+            unit = 255 * images.rescale_factor
+            mean, std = (tuple(value / unit for value in values) for values in (images.image_mean, images.image_std))
+            self.vision = VisionTower(config.vision, rngs=rngs, dtype=dtype, image_mean=mean, image_std=std)
         if config.audio is not None:
             self.audio = AudioTower(config.audio, rngs=rngs, dtype=dtype)
         if config.text is not None:
@@ -102,8 +100,8 @@ def load(
             ImageProcessor(images),
             VideoProcessor(VideoConfig.from_pretrained(directory)),
             AudioProcessor(MelConfig.from_pretrained(directory)),
-            getattr(model, "vision", None),
-            getattr(model, "audio", None),
+            None if config.vision is None else VisionEmbedder(model.vision),
+            None if config.audio is None else AudioEmbedder(model.audio),
         ),
         decoder=getattr(model, "text", None),
         tokenizer=Tokenizer.from_directory(directory) if Tokenizer.exists(directory) else None,
@@ -121,7 +119,9 @@ def find_directory(name: str | os.PathLike[str]) -> Path:
     if path.is_dir():
         return path
     if not isinstance(name, str) or not _HUB_NAME.fullmatch(name):
-        raise CheckpointError(f"{os.fspath(name)} is not a directory, and not a name on the hub such as Qwen/Qwen3-0.6B")
+        raise CheckpointError(
+            f"{os.fspath(name)} is not a directory, and not a name on the hub such as Qwen/Qwen3-0.6B"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -129,7 +129,9 @@ def find_directory(name: str | os.PathLike[str]) -> Path:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{name} is not a directory here and could not be fetched from the hub: {reason}") from error
+        raise CheckpointError(
+            f"{name} is not a directory here and could not be fetched from the hub: {reason}"
+        ) from error
 
 
 def read_config(directory: Path) -> tuple[Family, ModelConfig]:

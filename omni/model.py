@@ -126,7 +126,9 @@ class Model:
     @overload
     def generate(self, messages: Sequence[Message] | Sequence[int], **options: Any) -> Reply: ...
     @overload
-    def generate(self, messages: Sequence[Sequence[Message]] | Sequence[Sequence[int]], **options: Any) -> list[Reply]: ...
+    def generate(
+        self, messages: Sequence[Sequence[Message]] | Sequence[Sequence[int]], **options: Any
+    ) -> list[Reply]: ...
 
     def generate(
         self,

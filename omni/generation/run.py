@@ -47,9 +47,7 @@ class Row:
     finish_reason: Literal["stop", "length"] = "length"
 
 
-def run(
-    engine: Engine, session: Session, rows: Sequence[Row], options: Options
-) -> Iterator[tuple[int, str]]:
+def run(engine: Engine, session: Session, rows: Sequence[Row], options: Options) -> Iterator[tuple[int, str]]:
     """Decodes until every row has ended; yields (row, piece of text) as pieces become showable.
 
     Args:
@@ -59,9 +57,7 @@ def run(
         options: what the caller chose.
     """
     active = np.ones(len(rows), bool)
-    steps = engine.decode(
-        session, options.sampling, options.seeds, options.max_new_tokens, options.ends, active
-    )
+    steps = engine.decode(session, options.sampling, options.seeds, options.max_new_tokens, options.ends, active)
     for tokens in steps:
         for i in np.nonzero(tokens >= 0)[0].tolist():
             row, token = rows[i], int(tokens[i])

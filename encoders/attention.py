@@ -1,0 +1,67 @@
+"""Attention within rows: every token of a row to every valid token of the same row."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int32
+
+# Scores of one head that are held at once on the CPU, so that they stay in its caches: 384 x 2304 in float32 is 3.4 MiB.
+_CHUNK_SCORES = 384 * 2304
+
+
+def attend(
+    q: Float[Array, "rows length heads width"],
+    k: Float[Array, "rows length heads width"],
+    v: Float[Array, "rows length heads width"],
+    lengths: Int32[Array, "rows"],
+) -> Float[Array, "rows length heads width"]:
+    """Softmax attention with scale 1 / sqrt(width) and the softmax in float32, in the form that suits the backend.
+
+    What lies in pads, NaN included, changes no valid token; pads themselves come out as zeros.
+    """
+    valid = (jnp.arange(q.shape[1]) < lengths[:, None])[..., None, None]
+    # A masked score has weight 0, but 0 * NaN is NaN.
+    k, v = jnp.where(valid, k, 0), jnp.where(valid, v, 0)
+    if jax.default_backend() == "cpu":
+        out = attend_in_chunks(q, k, v, lengths)
+    else:
+        out = jax.nn.dot_product_attention(q, k, v, query_seq_lengths=lengths, key_value_seq_lengths=lengths)
+    return jnp.where(valid, out, 0).astype(q.dtype)
+
+
+def attend_in_chunks(
+    q: Float[Array, "rows length heads width"],
+    k: Float[Array, "rows length heads width"],
+    v: Float[Array, "rows length heads width"],
+    lengths: Int32[Array, "rows"],
+) -> Float[Array, "rows length heads width"]:
+    """One head's chunk of queries after another; chunks of pads alone are skipped."""
+    R, L, N, H = q.shape
+    C = _chunk(L)
+    q_XCH = q.reshape(R, L // C, C, N, H).transpose(0, 3, 1, 2, 4).reshape(-1, C, H)
+    k_YLH, v_YLH = (a.transpose(0, 2, 1, 3).reshape(R * N, L, H) for a in (k, v))
+
+    def chunk(inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
+        index, q_CH = inputs
+        head, part = index // (L // C), index % (L // C)
+        length = lengths[head // N]
+
+        def scores() -> jax.Array:
+            s_CL = lax.dot_general(q_CH, k_YLH[head], (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+            s_CL = jnp.where(jnp.arange(L) < length, s_CL * H**-0.5, -jnp.inf)
+            e_CL = jnp.exp(s_CL - s_CL.max(axis=-1, keepdims=True))
+            out_CH = lax.dot_general(
+                e_CL.astype(v.dtype), v_YLH[head], (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32
+            )
+            return (out_CH / e_CL.sum(axis=-1, keepdims=True)).astype(q.dtype)
+
+        return lax.cond(part * C < length, scores, lambda: jnp.zeros((C, H), q.dtype))
+
+    out_XCH = lax.map(chunk, (jnp.arange(R * N * (L // C)), q_XCH))
+    return out_XCH.reshape(R, N, L // C, C, H).transpose(0, 2, 3, 1, 4).reshape(R, L, N, H)
+
+
+def _chunk(length: int) -> int:
+    """The most queries whose scores fit, among the divisors of a row's length."""
+    most = min(384, max(64, _CHUNK_SCORES // length))
+    return max(n for n in range(1, min(most, length) + 1) if length % n == 0)

@@ -1,0 +1,152 @@
+"""Towers run over media of any number and size: rows made on the host, one compiled program for each padded shape."""
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Float32, Int32, Shaped
+
+from encoders.layout import Call, audio_calls, vision_calls
+from encoders.towers import AudioTower, VisionTower
+
+# Patches in one call, where several frames go together. On the CPU one frame at a time is as fast.
+_ROWS_AT_ONCE = 8192
+
+
+class VisionEmbedding(NamedTuple):
+    """Tokens of one picture or clip, on the host.
+
+    Attributes:
+        tokens: in the order the decoder reads them, frame after frame.
+        deepstack: the same for each deepstack level; None without any.
+    """
+
+    tokens: Float32[np.ndarray, "tokens width"]
+    deepstack: Float32[np.ndarray, "levels tokens width"] | None
+
+
+class VisionEmbedder:
+    """Runs a vision tower.
+
+    Args:
+        tower: its weights are taken as they are now.
+    """
+
+    def __init__(self, tower: VisionTower):
+        self.config = tower.config
+        self._runner = _Runner(tower)
+
+    @property
+    def programs(self) -> int:
+        """How many programs have been compiled."""
+        return self._runner.programs
+
+    def encode(
+        self, pixels: Shaped[np.ndarray, "patches values"], grid_thw: Int32[np.ndarray, "media 3"]
+    ) -> list[VisionEmbedding]:
+        """Encodes pictures and clips; each comes out the same whatever its neighbours.
+
+        Args:
+            pixels: patches of all media, one medium after another, as `PatchEmbed` takes them.
+            grid_thw: patches of each medium in time, height and width.
+
+        Returns:
+            One embedding for each row of `grid_thw`.
+
+        Raises:
+            ValueError: the grids do not fit the patches.
+        """
+        at_once = 1 if jax.default_backend() == "cpu" else _ROWS_AT_ONCE
+        frames: dict[int, VisionEmbedding] = {}
+        for call, found in self._runner.run(vision_calls(pixels, grid_thw, self.config, at_once)):
+            tokens = np.asarray(found.tokens)
+            levels = None if found.deepstack is None else np.asarray(found.deepstack)
+            for row, i in enumerate(call.members):
+                count = call.rows.lengths[row] // self.config.merge_unit
+                frames[i] = VisionEmbedding(tokens[row, :count], None if levels is None else levels[:, row, :count])
+        results, start = [], 0
+        for t in grid_thw[:, 0].tolist():
+            results.append(_joined([frames[i] for i in range(start, start + t)]))
+            start += t
+        return results
+
+
+class AudioEmbedder:
+    """Runs an audio tower.
+
+    Args:
+        tower: its weights are taken as they are now.
+    """
+
+    def __init__(self, tower: AudioTower):
+        self.config = tower.config
+        self._runner = _Runner(tower)
+
+    @property
+    def programs(self) -> int:
+        """How many programs have been compiled."""
+        return self._runner.programs
+
+    def encode(self, mels: Sequence[Float32[np.ndarray, "bins _"]]) -> list[Float32[np.ndarray, "_ width"]]:
+        """Encodes clips of any length; each comes out the same whatever its neighbours.
+
+        Args:
+            mels: log-mel spectrograms.
+
+        Returns:
+            The tokens of each clip.
+
+        Raises:
+            ValueError: a spectrogram is empty or has another number of bands.
+        """
+        windows: dict[int, np.ndarray] = {}
+        for call, found in self._runner.run(audio_calls(mels, self.config)):
+            tokens = np.asarray(found)
+            for row, i in enumerate(call.members):
+                windows[i] = tokens[row, : call.rows.lengths[row]]
+        results, start = [], 0
+        for mel in mels:
+            end = start + -(-mel.shape[1] // self.config.n_window_infer)
+            results.append(np.concatenate([windows[i] for i in range(start, end)]))
+            start = end
+        return results
+
+
+class _Runner:
+    """A tower's weights, and the programs compiled for it."""
+
+    def __init__(self, tower: VisionTower | AudioTower):
+        self._graph, self._weights = nnx.split(tower)
+        self._shapes: set[tuple] = set()
+
+    @property
+    def programs(self) -> int:
+        return len(self._shapes)
+
+    def run(self, calls: Iterable[Call]) -> Iterator[tuple[Call, Any]]:
+        """Runs calls; the next is made ready on the host while the device works on the one before."""
+        ahead: tuple[Call, Any] | None = None
+        for call in calls:
+            self._shapes.add(tuple((a.shape, a.dtype.name) for a in call.rows))
+            started = call, _apply(self._graph, self._weights, call.rows)
+            if ahead is not None:
+                yield ahead
+            ahead = started
+        if ahead is not None:
+            yield ahead
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(graph: Any, weights: Any, rows: Any) -> Any:
+    found = nnx.merge(graph, weights)(*rows)
+    return jax.tree.map(lambda a: a.astype(jnp.float32), found)
+
+
+def _joined(frames: Sequence[VisionEmbedding]) -> VisionEmbedding:
+    levels = [frame.deepstack for frame in frames if frame.deepstack is not None]
+    tokens = np.concatenate([frame.tokens for frame in frames])
+    return VisionEmbedding(tokens, np.concatenate(levels, axis=1) if levels else None)

@@ -1,0 +1,207 @@
+"""Media of any size as rows of a few lengths, on the host.
+
+Attention in the vision tower never leaves a frame, and in the audio tower never leaves its window. So a frame, or a
+window, is one row, padded on the right to one of a few lengths: no attention between rows to mask, no cost that grows
+with the square of a clip, and a bounded number of compiled programs whatever sizes come.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int32, Shaped
+
+from encoders.config import AudioConfig, VisionConfig, downsampled
+
+# Patches a row. Twelve steps up to the released pixel limit; common picture sizes lie just below one:
+# 512², 768², 1024 x 768, 1024², 1080p, 1440p, 4K and 12 megapixels.
+VISION_LENGTHS = (256, 576, 1024, 1536, 2304, 3072, 4096, 6144, 8192, 16384, 32768, 50176)
+# Beyond them, the step of lengths.
+_LONG_STEP = 16384
+# Chunks a window, and windows a call.
+AUDIO_CHUNKS = (1, 2, 4, 8)
+AUDIO_ROWS = (16, 4, 1)
+
+
+class VisionRows(NamedTuple):
+    """Frames as rows of patches in merge-block order, padded with zeros.
+
+    Attributes:
+        pixels: grey levels 0..255 or normalised values of each patch.
+        coordinates: row and column of each patch in its frame.
+        table_indices: the four entries of the position table around each patch.
+        table_weights: their bilinear weights.
+        lengths: patches of each frame.
+    """
+
+    pixels: Shaped[np.ndarray, "rows length values"]
+    coordinates: Int32[np.ndarray, "rows length 2"]
+    table_indices: Int32[np.ndarray, "rows length 4"]
+    table_weights: Float32[np.ndarray, "rows length 4"]
+    lengths: Int32[np.ndarray, "rows"]
+
+
+class AudioRows(NamedTuple):
+    """Attention windows as rows of chunks, padded with zeros.
+
+    Attributes:
+        mel: log-mel frames of each chunk.
+        conv_frames: frames that each chunk is convolved at.
+        lengths: tokens of each window.
+    """
+
+    mel: Float32[np.ndarray, "rows chunks bins frames"]
+    conv_frames: Int32[np.ndarray, "rows chunks"]
+    lengths: Int32[np.ndarray, "rows"]
+
+
+class Call(NamedTuple):
+    """One call of a tower: its rows, and which of the caller's frames or windows they are, in order."""
+
+    rows: VisionRows | AudioRows
+    members: tuple[int, ...]
+
+
+def vision_length(patches: int) -> int:
+    """The padded length of a frame."""
+    for length in VISION_LENGTHS:
+        if patches <= length:
+            return length
+    return -(-patches // _LONG_STEP) * _LONG_STEP
+
+
+@lru_cache(maxsize=64)
+def frame_geometry(
+    height: int, width: int, config: VisionConfig
+) -> tuple[Int32[np.ndarray, "patches 2"], Int32[np.ndarray, "patches 4"], Float32[np.ndarray, "patches 4"]]:
+    """Where the patches of a frame lie, and how its positions are interpolated from the table.
+
+    The table is resampled bilinearly with its corners aligned to the frame's, in float32.
+
+    Args:
+        height: of the frame, in patches.
+        width: of the frame, in patches.
+        config: merge size and table size.
+
+    Returns:
+        (row, column) of each patch in merge-block order; indices and weights of the table entries around it.
+    """
+    merge = config.spatial_merge_size
+    side = round(config.num_position_embeddings**0.5)
+    at = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), axis=-1)
+    blocks = at.reshape(height // merge, merge, width // merge, merge, 2).swapaxes(1, 2)
+    coordinates = blocks.reshape(-1, 2).astype(np.int32)
+    taps, weights = [], []
+    for axis, size in enumerate((height, width)):
+        source = coordinates[:, axis].astype(np.float32) * np.float32(side - 1) / np.float32(max(size - 1, 1))
+        below = np.floor(source)
+        above = source - below
+        taps.append(np.stack([below, np.minimum(below + 1, side - 1)], axis=-1).astype(np.int32))
+        weights.append(np.stack([1 - above, above], axis=-1))
+    indices = (taps[0][:, :, None] * side + taps[1][:, None, :]).reshape(-1, 4)
+    products = (weights[0][:, :, None] * weights[1][:, None, :]).reshape(-1, 4).astype(np.float32)
+    return coordinates, indices, products
+
+
+def vision_calls(
+    pixels: Shaped[np.ndarray, "patches values"],
+    grid_thw: Int32[np.ndarray, "media 3"],
+    config: VisionConfig,
+    rows_at_once: int,
+) -> Iterator[Call]:
+    """Cuts media into frames and groups frames of one padded length into calls.
+
+    Args:
+        pixels: patches of all media, one medium after another.
+        grid_thw: patches of each medium in time, height and width.
+        config: merge size and table size.
+        rows_at_once: patches that a call may hold in several rows; one row a call where a frame alone has as many.
+
+    Raises:
+        ValueError: the grids do not count the patches, or a side is not a whole number of blocks.
+    """
+    frames = [(int(h), int(w)) for t, h, w in grid_thw.tolist() for _ in range(t)]
+    merge = config.spatial_merge_size
+    if sum(h * w for h, w in frames) != len(pixels):
+        raise ValueError(f"grid_thw counts {sum(h * w for h, w in frames)} patches, pixels has {len(pixels)}")
+    if any(h % merge or w % merge or not h * w for h, w in frames):
+        raise ValueError(f"the sides of grid_thw must be multiples of the merge size {merge}")
+    starts = np.cumsum([0] + [h * w for h, w in frames])
+    by_length: dict[int, list[int]] = {}
+    for i, (h, w) in enumerate(frames):
+        by_length.setdefault(vision_length(h * w), []).append(i)
+    for length, members in by_length.items():
+        for chosen in _split(members, _sizes(max(1, rows_at_once // length))):
+            rows = VisionRows(
+                np.zeros((len(chosen), length, pixels.shape[1]), pixels.dtype),
+                np.zeros((len(chosen), length, 2), np.int32),
+                np.zeros((len(chosen), length, 4), np.int32),
+                np.zeros((len(chosen), length, 4), np.float32),
+                np.asarray([frames[i][0] * frames[i][1] for i in chosen], np.int32),
+            )
+            for row, i in enumerate(chosen):
+                n = rows.lengths[row]
+                rows.pixels[row, :n] = pixels[starts[i] : starts[i + 1]]
+                for whole, part in zip(rows[1:4], frame_geometry(*frames[i], config), strict=True):
+                    whole[row, :n] = part
+            yield Call(rows, tuple(chosen))
+
+
+def audio_token_count(frames: int, config: AudioConfig) -> int:
+    """Tokens of a clip: those of its whole chunks, and of the rest."""
+    whole, rest = divmod(frames, config.chunk_frames)
+    return whole * config.chunk_tokens + (downsampled(rest) if rest else 0)
+
+
+def audio_calls(mels: Sequence[Float32[np.ndarray, "bins _"]], config: AudioConfig) -> Iterator[Call]:
+    """Cuts clips into attention windows and groups windows of one padded length into calls.
+
+    A clip of at least one whole chunk has its last chunk padded with zeros to a whole one; a shorter clip is convolved
+    at its own length. That is what the reference does with a clip alone.
+
+    Args:
+        mels: log-mel spectrograms.
+        config: chunk and window sizes.
+
+    Raises:
+        ValueError: a spectrogram is empty or has another number of bands.
+    """
+    chunk, window = config.chunk_frames, config.n_window_infer
+    windows: list[tuple[np.ndarray, int]] = []
+    for mel in mels:
+        if mel.ndim != 2 or mel.shape[0] != config.num_mel_bins or not mel.shape[1]:
+            raise ValueError(f"a mel spectrogram must be [{config.num_mel_bins}, frames], got {list(mel.shape)}")
+        conv_frames = min(chunk, mel.shape[1])
+        windows += [(mel[:, at : at + window], conv_frames) for at in range(0, mel.shape[1], window)]
+    steps = sorted({min(n, config.window_chunks) for n in AUDIO_CHUNKS} | {config.window_chunks})
+    by_chunks: dict[int, list[int]] = {}
+    for i, (part, _) in enumerate(windows):
+        needed = -(-part.shape[1] // chunk)
+        by_chunks.setdefault(next(n for n in steps if n >= needed), []).append(i)
+    for chunks, members in by_chunks.items():
+        for chosen in _split(members, AUDIO_ROWS):
+            mel = np.zeros((len(chosen), config.num_mel_bins, chunks * chunk), np.float32)
+            for row, i in enumerate(chosen):
+                mel[row, :, : windows[i][0].shape[1]] = windows[i][0]
+            cut = mel.reshape(len(chosen), config.num_mel_bins, chunks, chunk).swapaxes(1, 2)
+            conv_frames = np.asarray([[windows[i][1]] * chunks for i in chosen], np.int32)
+            lengths = [audio_token_count(windows[i][0].shape[1], config) for i in chosen]
+            yield Call(AudioRows(np.ascontiguousarray(cut), conv_frames, np.asarray(lengths, np.int32)), tuple(chosen))
+
+
+def _sizes(most: int) -> tuple[int, ...]:
+    """Rows a call may have: powers of 4 up to `most`, so that few programs serve any number of rows."""
+    found = [1]
+    while found[-1] * 4 <= most:
+        found.append(found[-1] * 4)
+    return tuple(reversed(found))
+
+
+def _split(members: Sequence[int], sizes: Iterable[int]) -> Iterator[Sequence[int]]:
+    """Cuts a list into pieces of the largest sizes that fit."""
+    start = 0
+    for size in sizes:
+        while len(members) - start >= size:
+            yield members[start : start + size]
+            start += size
