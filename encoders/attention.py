@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int32
 
-# Scores of one head that are held at once on the CPU, so that they stay in its caches: 384 x 2304 in float32 is 3.4 MiB.
+# Scores of one head that are held at once on the CPU, so that they stay in its caches: 3.4 MiB in float32.
 _CHUNK_SCORES = 384 * 2304
 
 

@@ -1,7 +1,7 @@
 """Keys and values of the tokens read so far."""
 
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ class KVCache:
     lengths: Int32[jax.Array, "batch"]
 
     @classmethod
-    def create(cls, config: TextConfig, batch: int, capacity: int, dtype: Any = jnp.float32) -> Self:
+    def create(cls, config: TextConfig, batch: int, capacity: int, dtype: Any = jnp.float32) -> "KVCache":
         """An empty cache with room for `capacity` tokens a row."""
         shape = (config.num_hidden_layers, batch, capacity, config.num_key_value_heads, config.head_width)
         return cls(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros(batch, jnp.int32))
@@ -39,7 +39,7 @@ class KVCache:
         """Most tokens that a row can hold."""
         return self.keys.shape[2]
 
-    def grow(self, capacity: int) -> Self:
+    def grow(self, capacity: int) -> "KVCache":
         """The same content with room for `capacity` tokens a row.
 
         Raises:
@@ -56,7 +56,7 @@ class KVCache:
         slots: Int32[jax.Array, "batch tokens"],
         keys: Float[jax.Array, "batch tokens kv_heads width"],
         values: Float[jax.Array, "batch tokens kv_heads width"],
-    ) -> Self:
+    ) -> "KVCache":
         """Fills slots of one layer; a slot beyond the capacity is a pad's, and is not written."""
         rows = jnp.arange(slots.shape[0])[:, None]
         at = (layer, rows, slots)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any
 
 # Fields that this decoder implements for one value only.
 _ONLY: dict[str, tuple[Any, ...]] = {
@@ -109,7 +109,7 @@ class TextConfig:
         return on_step and layer not in self.mlp_only_layers
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+    def from_dict(cls, raw: Mapping[str, Any]) -> "TextConfig":
         """Reads the text part of a config.json.
 
         Raises:

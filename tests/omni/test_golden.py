@@ -1,0 +1,47 @@
+"""Whole conversations, media and all, against the reference: token ids and positions exact, logits to 1e-5, greedy
+continuations equal."""
+
+import numpy as np
+import pytest
+from load import CASES, relative_error
+
+import omni
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint):
+    return omni.load(tiny_checkpoint)
+
+
+def conversation(case):
+    """A case in the public message format: a sound track given as an array says its rate."""
+    messages = case.with_media()
+    for message in messages:
+        for part in message["content"] if isinstance(message["content"], list) else ():
+            if part["type"] == "video" and "audio" in part:
+                part["audio"] = omni.Audio(part["audio"], 16000)
+    return messages
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_conversation(model, golden, name):
+    case = golden.case(name)
+    inputs = model.prepare(conversation(case))
+    assert inputs.prompt == case.prompt
+    np.testing.assert_array_equal(inputs.token_ids, case.token_ids)
+    np.testing.assert_array_equal(inputs.position_ids, case.position_ids)
+    assert inputs.next_position == pytest.approx(case.next_position, abs=1e-4)
+    logits = model.logits(inputs)
+    assert relative_error(logits[case.logits_at], case.logits) < 1e-5
+
+
+def test_greedy_continuations_all_in_one_batch(model, golden):
+    """Thirty conversations of different lengths side by side give each its own continuation."""
+    ends = model.options(1, 1, None, None, None, 0, ()).ends
+    cases = [golden.case(name) for name in CASES]
+    replies = model.generate([conversation(case) for case in cases], max_new_tokens=12, temperature=0.0)
+    for case, reply in zip(cases, replies, strict=True):
+        wanted = case.greedy
+        stop = next((i for i, token in enumerate(wanted) if token in ends), len(wanted))
+        assert reply.token_ids == wanted[:stop], case.name
+        assert reply.finish_reason == ("stop" if stop < len(wanted) else "length")
