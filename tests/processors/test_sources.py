@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import threading
+import urllib.error
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -93,7 +94,13 @@ def test_downloads_that_fail_are_refused(path, server):
     assert refused(server + path).code == "source_download"
 
 
-def test_empty_and_unreadable_files(tmp_path):
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x"])
+def test_no_redirect_can_leave_the_web(url):
+    with pytest.raises(urllib.error.URLError, match="unknown url type"):
+        sources._http_opener().open(url)
+
+
+def test_empty_files(tmp_path):
     path = tmp_path / "empty"
     path.touch()
     assert refused(path).code == "source_empty"

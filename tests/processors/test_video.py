@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from processors import InputError, VideoConfig, VideoProcessor, load_video
+from processors.decode_video import _on_screen
 from processors.patches import smart_resize
 from processors.sampling import frame_count, shown_at, spread
 
@@ -274,6 +275,28 @@ def test_damage_in_the_middle_is_refused(video_file):
     with pytest.raises(InputError) as refusal:
         VideoProcessor()(bytes(data))
     assert refusal.value.code == "video_corrupt"
+
+
+def test_a_playlist_opens_no_other_file(video_file, tmp_path):
+    (tmp_path / "part.ts").write_bytes(video_file(EVEN[:30], "mpegts"))
+    head = "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:1.0,\n"
+    (tmp_path / "list.m3u8").write_text(f"{head}file:{tmp_path}/part.ts\n#EXT-X-ENDLIST\n")
+    (tmp_path / "list.ffconcat").write_text("ffconcat version 1.0\nfile part.ts\n")
+    for name in ("list.m3u8", "list.ffconcat"):
+        with pytest.raises(InputError) as refusal:
+            VideoProcessor()(tmp_path / name)
+        assert refusal.value.code == "video_unknown_format"
+
+
+def test_frames_that_an_edit_list_leaves_out_do_not_count(video_file, frame_numbers):
+    # Frames before time 0 are stored, for the others refer to them, and are not shown.
+    data = video_file(EVEN[:60], video_at=-0.5)
+    assert frame_numbers(load_video(data)) == [15 + place for place in (0, 11, 22, 33)]
+
+
+def test_a_frame_that_the_decoder_leaves_out_is_the_one_before():
+    frames = iter([(2, "two"), (3, "three"), (6, "six"), (7, "seven")])
+    assert list(_on_screen(frames, [0, 2, 4, 5, 6, 9])) == ["two", "two", "three", "three", "six", "seven"]
 
 
 def test_a_sound_is_not_a_video():
