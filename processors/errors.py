@@ -5,7 +5,7 @@ class InputError(ValueError):
     """A refused input: what was wrong with it, in one sentence, and a stable code.
 
     Args:
-        code: a short stable name of the rule that was broken, such as `image_too_wide`.
+        code: a short stable name of the rule that was broken, such as `aspect_ratio`.
         message: one sentence that names the value and the rule; cut at 500 characters.
     """
 
