@@ -269,7 +269,7 @@ class Model:
                 self.config.position_id_per_seconds,
                 self.config.vision.spatial_merge_size if self.config.vision else 2,
             )
-            found.append(from_layout(layout, embeddings, rendered.text.replace(rendered.mark, "")))
+            found.append(from_layout(layout, embeddings, rendered.plain))
         return found
 
     def _from_ids(self, token_ids: Sequence[int]) -> Inputs:
