@@ -22,7 +22,6 @@ _OPTIONS = {
     "audio": ("sampling_rate",),
     "video": ("fps", "num_frames", "audio"),
 }
-_WHOLE = frozenset(("min_pixels", "max_pixels", "num_frames"))
 # OpenAI's forms, and those made after them: the kind that each holds.
 _URLS = {"image_url": "image", "audio_url": "audio", "video_url": "video"}
 _TYPES = ("text", "image", "audio", "video", *_URLS, "input_audio")
@@ -41,7 +40,7 @@ class Parsed:
     media: tuple[Medium, ...]
 
 
-def parse(messages: Sequence[Mapping[str, Any]]) -> Parsed:
+def parse(messages: Any) -> Parsed:
     """Checks a conversation and takes its media out.
 
     Args:
@@ -141,13 +140,17 @@ def _option(name: str, value: Any) -> Any:
         if isinstance(value, Embedding | Image | Video):
             raise InputError("wrong_medium", f"a video's audio must be True, False or a recording, got {_kind(value)}")
         return value
-    kind, wanted = (Integral, "whole number") if name in _WHOLE else (Real, "number")
-    if isinstance(value, kind) and not isinstance(value, bool):
-        number = int(value) if isinstance(value, Integral) else float(value)
-        if 0 < number < float("inf"):
-            return number
-    shown = repr(value)[:40] if isinstance(value, Real) else _kind(value)
-    raise InputError("bad_option", f"{name} must be a {wanted} above 0, got {shown}")
+    number = None
+    if isinstance(value, Real) and not isinstance(value, bool):
+        if name == "fps":
+            number = float(value)
+        elif isinstance(value, Integral):
+            number = int(value)
+    if number is None or not 0 < number < float("inf"):
+        wanted = "number" if name == "fps" else "whole number"
+        shown = repr(value)[:40] if isinstance(value, Real) else _kind(value)
+        raise InputError("bad_option", f"{name} must be a {wanted} above 0, got {shown}")
+    return number
 
 
 def _medium(kind: str, value: Any, options: dict[str, Any]) -> Medium:

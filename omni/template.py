@@ -115,7 +115,8 @@ class ChatTemplate:
             # A template is a program from a checkpoint: it can fail in any way. Object addresses are not for users.
             reason = re.sub(r" at 0x[0-9a-f]+", "", str(error)).replace(mark, "") or type(error).__name__
             raise InputError("template_error", f"the chat template refused the conversation: {reason}") from error
-        return Rendered(text, mark)
+        # `tojson(ensure_ascii=true)` writes the mark as an escape.
+        return Rendered(text.replace(_escape(mark), mark), mark)
 
 
 class _Guard:
@@ -185,9 +186,16 @@ def _strings(value: Any) -> Iterator[str]:
         yield from chain.from_iterable(map(_strings, value))
 
 
+def _escape(character: str) -> str:
+    """As JSON writes it in ASCII."""
+    return json.dumps(character)[1:-1]
+
+
 def _unused_character(strings: Iterable[str]) -> str:
-    used = set().union(*strings)
-    found = next((chr(code) for code in chain(*_PRIVATE_USE) if chr(code) not in used), None)
+    text = "\n".join(strings)
+    used = set(text)
+    free = (chr(code) for code in chain(*_PRIVATE_USE) if chr(code) not in used)
+    found = next((character for character in free if _escape(character) not in text), None)
     if found is None:
         raise InputError("bad_text", "the messages hold every private-use character of Unicode")
     return found
@@ -195,12 +203,15 @@ def _unused_character(strings: Iterable[str]) -> str:
 
 def _default_of(templates: Any, file: str) -> str:
     """One template of a file that holds one, or several by name."""
-    if isinstance(templates, str):
-        return templates
-    named = templates if isinstance(templates, Mapping) else {t["name"]: t["template"] for t in templates}
-    if "default" not in named:
-        raise CheckpointError(f"{file} has the chat templates {', '.join(named)}, and none named default")
-    return named["default"]
+    if isinstance(templates, list) and all(isinstance(entry, Mapping) for entry in templates):
+        templates = {str(entry.get("name")): entry.get("template") for entry in templates}
+    if isinstance(templates, Mapping):
+        if "default" not in templates:
+            raise CheckpointError(f"{file} has the chat templates {', '.join(templates)}, and none named default")
+        templates = templates["default"]
+    if not isinstance(templates, str):
+        raise CheckpointError(f"{file}: chat_template must be a string or a list of named ones")
+    return templates
 
 
 @cache
