@@ -25,8 +25,9 @@ from jaxtyping import install_import_hook
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("fixed")
 
-# Stays installed: modules are checked whenever a test imports them.
-install_import_hook(["omni", "encoders", "processors"], "beartype.beartype")
+# Stays installed: modules are checked whenever a test imports them. An int may stand for a float, as for pyright.
+CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+install_import_hook(["omni", "encoders", "processors"], CHECKER)
 
 # The plain modules beside the golden data. Not by sys.path: their folder's other contents would become importable too,
 # and a folder named `processors` there would hide the package.
