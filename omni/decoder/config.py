@@ -91,7 +91,7 @@ class TextConfig:
         if len({self._has_experts(layer) for layer in range(self.num_hidden_layers)}) != 1:
             raise ValueError(
                 f"decoder_sparse_step={self.decoder_sparse_step} with mlp_only_layers={self.mlp_only_layers} mixes "
-                f"layers with and without experts over num_hidden_layers={self.num_hidden_layers}; one kind is supported"
+                f"layers with and without experts over num_hidden_layers={self.num_hidden_layers}: one kind only"
             )
 
     @property
