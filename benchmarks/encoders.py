@@ -1,6 +1,6 @@
 """The full-size encoders beside the reference: a 768 x 768 picture and 30 s of sound on the CPU.
 
-    python benchmarks/encoders.py [--reference-python PYTHON] [--dtype float32] [--repeats 3]
+    python -m benchmarks.encoders [--reference-python PYTHON] [--dtype float32] [--repeats 3]
 
 Random weights of the released Qwen3-Omni-30B-A3B sizes are written once as a checkpoint; both sides read them, each in
 a process of its own with two threads. Prints medians, the time of the first call in a first and in a second process

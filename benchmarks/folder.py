@@ -1,8 +1,8 @@
 """Encodes 200 mixed photos with `omni encode`'s own path: programs compiled, images a second, memory over time.
 
-    python benchmarks/folder.py [--model demo] [--photos 200]
+    python -m benchmarks.folder [--model demo] [--photos 200]
 
-The photos are JPEG and PNG files of random sizes from 64 to 4,000 pixels a side, cut and scaled from samples/.
+The photos are JPEG and PNG files of random sizes from 64 to 2,000 pixels a side, cut and scaled from samples/.
 """
 
 import argparse
@@ -26,8 +26,8 @@ def make_photos(folder: Path, count: int) -> list[Path]:
     originals = [Image.open(path).convert("RGB") for path in sorted(SAMPLES.glob("*.jpg"))]
     paths = []
     for i in range(count):
-        width = int(64 * 62 ** dice.random())
-        height = min(max(int(width * dice.choice([0.4, 0.56, 0.67, 0.75, 1.0, 1.33, 1.5, 1.78])), 64), 4000)
+        width = int(64 * 31 ** dice.random())
+        height = min(max(int(width * dice.choice([0.4, 0.56, 0.67, 0.75, 1.0, 1.33, 1.5, 1.78])), 64), 2000)
         photo = dice.choice(originals).resize((width, height), Image.Resampling.BILINEAR)
         path = folder / f"{i:03d}.{'png' if i % 5 == 0 else 'jpg'}"
         photo.save(path)

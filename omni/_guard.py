@@ -35,8 +35,7 @@ def _is_ours(name: str) -> bool:
 
 def _refusal(name: str) -> str:
     spec = sys.modules[name].__spec__ if name in sys.modules else importlib.util.find_spec(name)
-    folders = list(spec.submodule_search_locations or []) if spec is not None else []
-    if not folders:
+    if spec is None:
         return f"omni cannot start: its package {name!r} is missing. Install {DISTRIBUTION} again."
     owners = sorted({owner for owner in packages_distributions().get(name, ()) if owner != DISTRIBUTION})
     if owners:
@@ -45,7 +44,9 @@ def _refusal(name: str) -> str:
             f"omni cannot start: the package {name!r} that Python finds is not its own but comes from the {who} "
             f"{', '.join(owners)}. Uninstall that and install {DISTRIBUTION} again, or give omni its own environment."
         )
+    # A folder without an __init__.py has no origin.
+    place = next(iter(spec.submodule_search_locations or []), None) or spec.origin
     return (
-        f"omni cannot start: the package {name!r} that Python finds is not its own but the folder {folders[0]}. "
-        f"Rename that folder, or run from another directory."
+        f"omni cannot start: the package {name!r} that Python finds is not its own but {place}. Rename that, or run "
+        f"from another directory."
     )
