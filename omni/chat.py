@@ -124,16 +124,15 @@ class Chat:
         elif media:
             raise InputError("bad_messages", "give either text and media, or one content list that holds both")
         else:
-            content = [dict(part) for part in text]
+            content = list(text)
         message = {"role": "user", "content": content}
-        found = iter(parse([message]).media)
-        embedded = []
-        for part in content:
-            if part.get("type") == "text":
-                embedded.append(part)
-                continue
-            embedding = self._model.encode(next(found))
-            embedded.append({"type": embedding.kind, embedding.kind: embedding})
+        # Parsed parts have their types; the embeddings take the media's places, once and for all turns.
+        parsed = parse([message])
+        embeddings = iter(self._model.encode(list(parsed.media)))
+        embedded = [
+            part if part["type"] == "text" else {"type": part["type"], part["type"]: next(embeddings)}
+            for part in parsed.messages[0]["content"]
+        ]
         return message, {"role": "user", "content": embedded}
 
     def _append(self, given: dict[str, Any], encoded: dict[str, Any] | None = None) -> None:

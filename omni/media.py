@@ -41,7 +41,7 @@ class Video:
         fps: frames a second to sample from a file; for an array, the rate of the frames given (all are used).
         num_frames: how many frames to sample from a file, instead of `fps`.
         audio: True also hears the file's sound track, interleaved in time with the frames; a recording (anything
-            that `Audio` takes, or an `Audio`) is heard in its place.
+            that `Audio` takes; an array as `Audio(array, rate)`) is heard in its place.
     """
 
     source: Any
