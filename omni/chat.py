@@ -10,6 +10,7 @@ from omni.generation.run import Row, run, text_stream
 from omni.inputs import Inputs
 from omni.messages import parse
 from omni.reply import Reply
+from omni.spoken import Spoken, spoken
 
 if TYPE_CHECKING:
     from omni.model import Model
@@ -34,7 +35,7 @@ class Chat:
         self._encoded: list[dict[str, Any]] = []
         self._session: Session | None = None
         self._read: Inputs | None = None
-        self._read_tokens = 0
+        self._spoken: Spoken | None = None
         if system is not None:
             self._append({"role": "system", "content": system})
 
@@ -72,7 +73,7 @@ class Chat:
             chosen["stop"],
         )
         row = Row(text_stream(self._model.tokenizer, full.stop))
-        inputs = self._model.prepare([*self._encoded, encoded])
+        inputs = self._model.prepare_turn([*self._encoded, encoded], self._spoken)
         return self._pieces(given, encoded, inputs, row, full)
 
     def _pieces(self, given: dict, encoded: dict, inputs: Inputs, row: Row, options: Any) -> Iterator[str]:
@@ -87,6 +88,9 @@ class Chat:
             pass
         assert row.text is not None
         self._session, self._read = session, self._after(inputs, row, session)
+        if inputs.prompt is not None and self._model.tokenizer is not None:
+            answer = row.text.text
+            self._spoken = spoken(inputs.prompt, inputs.prompt_ids, answer, row.token_ids, self._model.tokenizer)
         self._append(given, encoded)
         self._append({"role": "assistant", "content": row.text.text})
         self.reply = reply(row, len(inputs.token_ids), cached)

@@ -23,6 +23,7 @@ class Inputs:
         media: the encoded media, in order of appearance.
         spans: which token indices belong to which medium.
         prompt: the rendered template; None for plain token ids.
+        prompt_ids: its tokens, each medium one placeholder.
     """
 
     token_ids: Int32[np.ndarray, "tokens"]
@@ -31,6 +32,7 @@ class Inputs:
     media: tuple[Embedding, ...] = ()
     spans: tuple[Span, ...] = ()
     prompt: str | None = None
+    prompt_ids: tuple[int, ...] = ()
 
     @classmethod
     def from_token_ids(cls, token_ids: Sequence[int], vocabulary: int) -> "Inputs":
@@ -65,6 +67,7 @@ class Inputs:
             position_ids=np.concatenate([self.position_ids, np.broadcast_to(steps, (3, len(steps)))], axis=1),
             next_position=self.next_position + len(token_ids),
             prompt=None,
+            prompt_ids=(),
         )
 
     def shared_prefix(self, other: "Inputs") -> int:
@@ -82,11 +85,11 @@ class Inputs:
         return {int(span.indices[0]): self.media[span.media_index] for span in self.spans}
 
 
-def from_layout(layout: Layout, media: Sequence[Embedding], prompt: str) -> Inputs:
+def from_layout(layout: Layout, media: Sequence[Embedding], prompt: str, prompt_ids: Sequence[int]) -> Inputs:
     """Joins the token layout of a rendered conversation with its media."""
-    return Inputs(
-        layout.token_ids, layout.position_ids, layout.next_position, tuple(media), tuple(layout.spans), prompt
-    )
+    spans = tuple(layout.spans)
+    positions, after = layout.position_ids, layout.next_position
+    return Inputs(layout.token_ids, positions, after, tuple(media), spans, prompt, tuple(prompt_ids))
 
 
 def media_layout(embedding: Embedding) -> MediaLayout:

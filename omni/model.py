@@ -21,6 +21,7 @@ from omni.inputs import Inputs, from_layout, media_layout
 from omni.layout import lay_out
 from omni.messages import parse
 from omni.reply import Reply, Usage
+from omni.spoken import Spoken, encode_after
 from omni.template import ChatTemplate
 from omni.tokenizer import Tokenizer
 
@@ -246,7 +247,13 @@ class Model:
             yield piece
         self.warn_if_untrained()
 
-    def _prepare_all(self, conversations: Sequence[Conversation], add_generation_prompt: bool) -> list[Inputs]:
+    def prepare_turn(self, messages: Sequence[Message], before: Spoken | None) -> Inputs:
+        """As `prepare`, keeping the tokens of what was spoken before."""
+        return self._prepare_all([messages], add_generation_prompt=True, before=before)[0]
+
+    def _prepare_all(
+        self, conversations: Sequence[Conversation], add_generation_prompt: bool, before: Spoken | None = None
+    ) -> list[Inputs]:
         """Renders every conversation; encodes all their media together."""
         parsed = [None if _is_token_ids(c) else parse(c) for c in conversations]  # type: ignore[arg-type]
         media = [as_medium(medium) for one in parsed if one is not None for medium in one.media]
@@ -262,14 +269,15 @@ class Model:
             rendered = self._template.render(
                 one.messages, self.tokenizer.control_tokens, add_generation_prompt=add_generation_prompt
             )
+            prompt_ids = encode_after(rendered, self.tokenizer, before)
             layout = lay_out(
-                self.tokenizer.encode_prompt(rendered.text, rendered.mark),
+                prompt_ids,
                 [media_layout(embedding) for embedding in embeddings],
                 self.config.tokens,
                 self.config.position_id_per_seconds,
                 self.config.vision.spatial_merge_size if self.config.vision else 2,
             )
-            found.append(from_layout(layout, embeddings, rendered.plain))
+            found.append(from_layout(layout, embeddings, rendered.plain, prompt_ids))
         return found
 
     def _from_ids(self, token_ids: Sequence[int]) -> Inputs:

@@ -1,0 +1,56 @@
+"""Keeps the very tokens of an answer in the prompts of later turns.
+
+A model may spell its answer with other tokens than the tokenizer would choose for the same text. Encoded afresh, the
+answer would then differ from what the cache holds, and all after it would be read again.
+"""
+
+from dataclasses import dataclass
+
+from omni.template import Rendered
+from omni.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A conversation up to the end of an answer.
+
+    Attributes:
+        plain: its rendered text, without marks.
+        prompt_ids: its tokens, each medium one placeholder.
+    """
+
+    plain: str
+    prompt_ids: tuple[int, ...]
+
+
+def spoken(
+    plain: str, prompt_ids: tuple[int, ...], answer: str, answer_ids: list[int], tokenizer: Tokenizer
+) -> Spoken | None:
+    """A prompt and its answer; None where the answer's tokens do not spell its text, or hold a control token."""
+    control = set(tokenizer.control_tokens.values())
+    if any(token in control for token in answer_ids) or tokenizer.decode(answer_ids) != answer:
+        return None
+    return Spoken(plain + answer, (*prompt_ids, *answer_ids))
+
+
+def encode_after(rendered: Rendered, tokenizer: Tokenizer, before: Spoken | None) -> list[int]:
+    """The tokens of a prompt, with those of what was spoken before as they were.
+
+    A template that changes earlier turns, and a prompt that goes on without a control token, are encoded afresh.
+    """
+    if before is None or not rendered.plain.startswith(before.plain):
+        return tokenizer.encode_prompt(rendered.text, rendered.mark)
+    rest = _after(rendered, len(before.plain))
+    if not rest.startswith(tuple(tokenizer.control_tokens)):
+        return tokenizer.encode_prompt(rendered.text, rendered.mark)
+    return [*before.prompt_ids, *tokenizer.encode_prompt(rest, rendered.mark)]
+
+
+def _after(rendered: Rendered, characters: int) -> str:
+    """The marked text after so many unmarked characters."""
+    pieces = rendered.text.split(rendered.mark)
+    for i, piece in enumerate(pieces):
+        if characters < len(piece):
+            return rendered.mark.join([piece[characters:], *pieces[i + 1 :]])
+        characters -= len(piece)
+    return ""
