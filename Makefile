@@ -35,7 +35,7 @@ samples: $(VENV)/.with-video  ## Run every sample script.
 	printf 'Hello.\n/add samples/china.jpg\nWhat is this?\n' | $(BIN)/python samples/chat_terminal.py
 
 bench-%: $(VENV)/.with-reference  ## Run benchmarks/%.py beside the reference (installs torch).
-	$(BIN)/python benchmarks/$*.py $(ARGS)
+	$(BIN)/python -m benchmarks.$* $(ARGS)
 
 clean:  ## Remove .venv and everything that was made.
 	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .ruff_cache .hypothesis
