@@ -135,7 +135,7 @@ def _read_sharded(
     for name, place, _ in source.pieces(shape):
         pieces.setdefault(place[: source.stacked], []).append((name, place[source.stacked :]))  # type: ignore[arg-type]
 
-    def shard(index: tuple[slice, ...]) -> np.ndarray:
+    def shard(index: Any) -> np.ndarray:
         lead = [range(size)[part] for part, size in zip(index[: source.stacked], shape, strict=False)]
         rest = index[source.stacked :]
         local = np.empty([len(range(size)[part]) for part, size in zip(index, shape, strict=True)], dtype)

@@ -79,7 +79,8 @@ class MediaEncoder:
                 for i, embedding in zip([i for i, _ in chosen], self._see([f for _, f in chosen]), strict=True):
                     found[i] = embedding
         heard = [(i, f.mel) for i, f in enumerate(features) if isinstance(f, AudioFeatures)]
-        tracks = [(i, self.audio(f.audio).mel) for i, f in enumerate(features) if _has_track(f)]
+        clips = [(i, f.audio) for i, f in enumerate(features) if isinstance(f, VideoFeatures)]
+        tracks = [(i, self.audio(track).mel) for i, track in clips if track is not None]
         for (i, _), tokens in zip(heard + tracks, self._hear([mel for _, mel in heard + tracks]), strict=True):
             sound, seen = Embedding("audio", tokens), found[i]
             if seen is None:
@@ -157,7 +158,3 @@ class MediaEncoder:
     def _need(tower: object, part: str) -> None:
         if tower is None:
             raise InputError("part_not_loaded", f"this model was loaded without its {part} part")
-
-
-def _has_track(features: Features) -> bool:
-    return isinstance(features, VideoFeatures) and features.audio is not None

@@ -1,5 +1,6 @@
 """`omni.load`: from a name to a model."""
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ class Parts(nnx.Module):
         if config.vision is not None:
             # The tower divides grey levels by 255; a file's own factor goes into the mean and deviation.
             unit = 255 * images.rescale_factor
-            mean, std = (tuple(value / unit for value in values) for values in (images.image_mean, images.image_std))
+            mean, std = ((r / unit, g / unit, b / unit) for r, g, b in (images.image_mean, images.image_std))
             self.vision = VisionTower(config.vision, rngs=rngs, dtype=dtype, image_mean=mean, image_std=std)
         if config.audio is not None:
             self.audio = AudioTower(config.audio, rngs=rngs, dtype=dtype)
@@ -153,7 +154,7 @@ def abstract_parts(config: ModelConfig, images: ImageConfig, dtype: Any = jnp.fl
 
 def enable_compilation_cache() -> None:
     """Keeps compiled programs on disk, unless the user has chosen a place for them already."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "omni-jax" / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
@@ -172,10 +173,8 @@ def _file_dtype(config: ModelConfig, stored: Any) -> str:
 
 
 def _dtype(value: Any) -> jnp.dtype:
-    try:
-        dtype = jnp.dtype(value)
-    except TypeError:
-        dtype = None
-    if dtype not in (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)):
-        raise CheckpointError(f"dtype must be float32 or bfloat16, got {value}")
-    return dtype
+    for dtype in (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)):
+        with contextlib.suppress(TypeError):
+            if jnp.dtype(value) == dtype:
+                return dtype
+    raise CheckpointError(f"dtype must be float32 or bfloat16, got {value}")

@@ -76,7 +76,9 @@ class Model:
     # --- embeddings ---------------------------------------------------------------------------------------------
 
     @overload
-    def encode(self, media: list[Any] | tuple[Any, ...], *, batch_size: int = 8) -> list[Embedding]: ...
+    def encode(  # pyright: ignore[reportOverlappingOverload]
+        self, media: list[Any] | tuple[Any, ...], *, batch_size: int = 8
+    ) -> list[Embedding]: ...
     @overload
     def encode(self, media: Any, *, batch_size: int = 8) -> Embedding: ...
 
@@ -125,10 +127,30 @@ class Model:
         return self.engine.logits(inputs.to_prompt())
 
     @overload
-    def generate(self, messages: Sequence[Message] | Sequence[int], **options: Any) -> Reply: ...
+    def generate(
+        self,
+        messages: Conversation,
+        *,
+        max_new_tokens: int = ...,
+        temperature: float | None = ...,
+        top_p: float | None = ...,
+        top_k: int | None = ...,
+        seed: int | Sequence[int] | None = ...,
+        stop: Sequence[str] = ...,
+        batch_size: int = ...,
+    ) -> Reply: ...
     @overload
     def generate(
-        self, messages: Sequence[Sequence[Message]] | Sequence[Sequence[int]], **options: Any
+        self,
+        messages: Sequence[Conversation],
+        *,
+        max_new_tokens: int = ...,
+        temperature: float | None = ...,
+        top_p: float | None = ...,
+        top_k: int | None = ...,
+        seed: int | Sequence[int] | None = ...,
+        stop: Sequence[str] = ...,
+        batch_size: int = ...,
     ) -> list[Reply]: ...
 
     def generate(

@@ -22,7 +22,7 @@ _MAX_HEADER = 100_000_000
 class StoredTensor:
     """One tensor of a file: its shape and dtype are known, its bytes are read when `array` is used."""
 
-    file: np.memmap
+    file: np.ndarray
     dtype: np.dtype
     shape: tuple[int, ...]
     begin: int

@@ -36,7 +36,7 @@ def summary(name: str | os.PathLike[str]) -> str:
         lines.append(f"weights in {dtype}: {_bytes(total * jnp.dtype(dtype).itemsize)}")
     if config.text is not None:
         text = config.text
-        row = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 2
+        row = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_width * 2
         lines.append(f"cache of 1,000 tokens in bfloat16: {_bytes(1000 * row)}")
     return "\n".join(lines)
 

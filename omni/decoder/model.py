@@ -117,12 +117,12 @@ class TextDecoder(nnx.Module):
         # Weights are constants of the scan: each layer reads from the stack what it multiplies, and copies no more.
         lengths_B = before_B + counts
 
-        def step(carry: tuple[jax.Array, Any], index: jax.Array):
+        def step(carry: tuple[jax.Array, Any], index: jax.Array) -> tuple[tuple[jax.Array, Any], None]:
             x, cache = self.layers(carry[0], turns, slots_BT, lengths_B, real_BT, carry[1], index)
             return (add_level(x, index), cache), None
 
-        (x, cache), _ = lax.scan(step, (x, cache), indices)
-        return self.norm(x), replace(cache, lengths=lengths_B)
+        (x, filled), _ = lax.scan(step, (x, cache), indices)
+        return self.norm(x), replace(filled, lengths=lengths_B)
 
     def logits(self, hidden: Float[jax.Array, "*rows width"]) -> Float[jax.Array, "*rows vocabulary"]:
         """Scores of the next token, in float32."""
