@@ -155,7 +155,11 @@ def main() -> None:
     print(f"{args.dtype}, 2 threads; seconds")
     print("tower    ours   reference   ratio   first call   in a second process   relative L2")
     for tower in ("vision", "audio"):
-        mine, compiling, again = second[tower][1], first[tower][0] - first[tower][1], second[tower][0] - second[tower][1]
+        mine, compiling, again = (
+            second[tower][1],
+            first[tower][0] - first[tower][1],
+            second[tower][0] - second[tower][1],
+        )
         line = f"{tower:7} {mine:5.2f}"
         if have_reference:
             line += f"   {theirs_times[tower][1]:9.2f}   {theirs_times[tower][1] / mine:5.2f}"
