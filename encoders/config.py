@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from encoders.layers import activation
+
 
 def _read(cls: type, raw: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a dataclass from a config.
@@ -16,6 +18,13 @@ def _read(cls: type, raw: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[s
             raise ValueError(f"{name} is {raw[name]!r}; supported: {value!r}")
     known = {field.name for field in fields(cls)}
     return {name: value for name, value in raw.items() if name in known and value is not None}
+
+
+def _check_activation(field: str, name: str) -> None:
+    try:
+        activation(name)
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ class VisionConfig:
     rope_theta: float = 10_000.0
 
     def __post_init__(self) -> None:
+        _check_activation("hidden_act", self.hidden_act)
         if self.hidden_size % (4 * self.num_heads):
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of 4 * num_heads {self.num_heads}")
         if round(self.num_position_embeddings**0.5) ** 2 != self.num_position_embeddings:
@@ -81,7 +91,8 @@ class VisionConfig:
         rest = {name: value for name, value in raw.items() if name != "rope_parameters"}
         if "rope_theta" in rope:
             rest["rope_theta"] = rope["rope_theta"]
-        values = _read(cls, rest, {"apply_vit_abs_pos_embed": True, "spatial_patch_size": raw.get("patch_size")})
+        patch_size = raw.get("patch_size") or cls.patch_size
+        values = _read(cls, rest, {"apply_vit_abs_pos_embed": True, "spatial_patch_size": patch_size})
         if "deepstack_visual_indexes" in values:
             values["deepstack_visual_indexes"] = tuple(values["deepstack_visual_indexes"])
         return cls(**values)
@@ -118,6 +129,7 @@ class AudioConfig:
     downsample_hidden_size: int = 480
 
     def __post_init__(self) -> None:
+        _check_activation("activation_function", self.activation_function)
         if self.d_model % self.encoder_attention_heads or self.d_model % 2:
             raise ValueError(f"d_model {self.d_model} does not fit encoder_attention_heads")
         if self.n_window_infer % self.chunk_frames:
