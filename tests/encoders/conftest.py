@@ -1,5 +1,6 @@
 """Towers that the encoders' tests share: small ones, with weights drawn here, and those of the golden checkpoint."""
 
+import functools
 import math
 from dataclasses import replace
 
@@ -84,6 +85,7 @@ def apply():
 def golden_towers(tiny_checkpoint):
     """`golden_towers(dtype)` has the towers that the golden data belong to, as `.vision` and `.audio`."""
 
+    @functools.cache
     def load(dtype):
         family, config = read_config(tiny_checkpoint)
         parts = abstract_parts(replace(config, text=None), ImageConfig(), dtype)
