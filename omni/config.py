@@ -22,7 +22,7 @@ class ModelConfig:
         vision: the vision tower; None when not loaded.
         audio: the audio tower; None when not loaded.
         text: the text decoder; None when not loaded.
-        tokens: ids of the placeholder and boundary tokens.
+        tokens: ids of the placeholder and boundary tokens; None for text alone.
         position_id_per_seconds: steps of the time axis in one second of video or sound.
         dtype: what the files say the weights are, such as "bfloat16".
     """
@@ -30,7 +30,7 @@ class ModelConfig:
     vision: VisionConfig | None
     audio: AudioConfig | None
     text: TextConfig | None
-    tokens: SpecialTokens
+    tokens: SpecialTokens | None
     position_id_per_seconds: float
     dtype: str | None = None
 

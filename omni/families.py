@@ -119,20 +119,27 @@ def _text_sources(config: TextConfig) -> dict[str, Source]:
     found = {
         "text.embed_tokens.weight": Source("model.embed_tokens.weight"),
         "text.norm.weight": Source("model.norm.weight"),
-        "text.layers.mlp.experts.gate_up_proj": Source(
-            "model.layers.{0}.mlp.experts.{1}.{part}.weight", stacked=2, parts=("gate_proj", "up_proj")
-        ),
-        "text.layers.mlp.experts.down_proj": Source("model.layers.{0}.mlp.experts.{1}.down_proj.weight", stacked=2),
     }
-    attention = [f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm")]
-    for name in ("input_layernorm", "post_attention_layernorm", *attention, "mlp.gate"):
+    projections = [f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj", "o_proj")]
+    layers = ["input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm", *projections]
+    if config.is_sparse:
+        layers.append("mlp.gate")
+        experts = "model.layers.{0}.mlp.experts.{1}"
+        joined = Source(experts + ".{part}.weight", stacked=2, parts=("gate_proj", "up_proj"))
+        found["text.layers.mlp.experts.gate_up_proj"] = joined
+        found["text.layers.mlp.experts.down_proj"] = Source(f"{experts}.down_proj.weight", stacked=2)
+    else:
+        layers += ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
+    for name in layers:
         found[f"text.layers.{name}.weight"] = Source(f"model.layers.{{0}}.{name}.weight", stacked=1)
+    for name in projections if config.attention_bias else ():
+        found[f"text.layers.{name}.bias"] = Source(f"model.layers.{{0}}.{name}.bias", stacked=1)
     if not config.tie_word_embeddings:
         found["text.lm_head.weight"] = Source("lm_head.weight")
     return found
 
 
-def _omni_sources(config: ModelConfig) -> dict[str, Source]:
+def _sources(config: ModelConfig) -> dict[str, Source]:
     found: dict[str, Source] = {}
     if config.vision is not None:
         found |= _vision_sources(config.vision)
@@ -163,7 +170,7 @@ QWEN3_OMNI = Family(
     name="Qwen3-Omni",
     model_types=("qwen3_omni_moe", "qwen3_omni_moe_thinker"),
     read=_read_omni,
-    sources=_omni_sources,
+    sources=_sources,
     # Published files begin with `thinker.`; a thinker saved alone does not; the third form nests under `model.`.
     prefixes={
         "thinker.": "",
@@ -178,7 +185,26 @@ QWEN3_OMNI = Family(
     template="omni.jinja",
 )
 
-FAMILIES = (QWEN3_OMNI,)
+# --- Qwen3, text alone --------------------------------------------------------------------------------------------
+
+
+def _read_text(raw: Mapping[str, Any]) -> ModelConfig:
+    # A dense config says nothing of experts, and has none.
+    text = TextConfig.from_dict({"num_experts": 0, **raw} if raw["model_type"] == "qwen3" else raw)
+    return ModelConfig(None, None, text, None, 1.0, raw.get("dtype") or raw.get("torch_dtype"))
+
+
+QWEN3 = Family(
+    name="Qwen3",
+    model_types=("qwen3", "qwen3_moe"),
+    read=_read_text,
+    sources=_sources,
+    prefixes={},
+    skipped=(),
+    template="omni.jinja",
+)
+
+FAMILIES = (QWEN3_OMNI, QWEN3)
 
 
 def family_of(model_type: str | None) -> Family:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int32, Integer
 
 from omni.embedding import Embedding
 from omni.errors import InputError
@@ -35,7 +35,7 @@ class Inputs:
     prompt_ids: tuple[int, ...] = ()
 
     @classmethod
-    def from_token_ids(cls, token_ids: Sequence[int], vocabulary: int) -> "Inputs":
+    def from_token_ids(cls, token_ids: Sequence[int] | Integer[np.ndarray, "_"], vocabulary: int) -> "Inputs":
         """Plain text: positions count up on all three axes."""
         ids = np.asarray(token_ids)
         if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -84,9 +84,13 @@ def load(
         position_id_per_seconds=whole.position_id_per_seconds,
         dtype=whole.dtype,
     )
+    if config.vision is config.audio is config.text is None:
+        raise CheckpointError(f"a {family.name} checkpoint has none of the parts {', '.join(parts)}")
     stored = canonical_names(open_tensors(directory), family)
     chosen = _dtype(dtype if dtype is not None else _file_dtype(whole, stored))
-    images = ImageConfig.from_pretrained(directory)
+    images = _settings(ImageConfig, directory, needed=config.vision is not None)
+    videos = _settings(VideoConfig, directory, needed=config.vision is not None)
+    sounds = _settings(MelConfig, directory, needed=config.audio is not None)
     model = abstract_parts(config, images, chosen)
     sources = family.sources(config)
     elsewhere = _names(family, whole, images) - _names(family, config, images)
@@ -99,8 +103,8 @@ def load(
         config,
         media=MediaEncoder(
             ImageProcessor(images),
-            VideoProcessor(VideoConfig.from_pretrained(directory)),
-            AudioProcessor(MelConfig.from_pretrained(directory)),
+            VideoProcessor(videos),
+            AudioProcessor(sounds),
             None if config.vision is None else VisionEmbedder(model.vision),
             None if config.audio is None else AudioEmbedder(model.audio),
         ),
@@ -158,6 +162,21 @@ def enable_compilation_cache() -> None:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "omni-jax" / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+C = TypeVar("C", ImageConfig, VideoConfig, MelConfig)
+
+
+def _settings(kind: type[C], directory: Path, *, needed: bool) -> C:
+    """A processor's settings; the defaults where no part needs them."""
+    if not needed:
+        return kind()
+    try:
+        return kind.from_pretrained(directory)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no preprocessor_config.json in {directory}") from error
+    except ValueError as error:
+        raise CheckpointError(f"the processor settings cannot be used: {error}") from error
 
 
 def _names(family: Family, config: ModelConfig, images: ImageConfig) -> set[str]:

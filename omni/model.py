@@ -3,10 +3,11 @@
 import secrets
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, overload
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 
 from omni.chat import Chat
 from omni.config import GenerationConfig, ModelConfig
@@ -26,7 +27,8 @@ from omni.template import ChatTemplate
 from omni.tokenizer import Tokenizer
 
 Message = Mapping[str, Any]
-Conversation = Sequence[Message] | Sequence[int]
+TokenIds = Sequence[int] | Integer[np.ndarray, "_"]
+Conversation = Sequence[Message] | TokenIds
 
 
 class Model:
@@ -116,7 +118,7 @@ class Model:
         """
         return self._prepare_all([messages], add_generation_prompt)[0]
 
-    def logits(self, inputs: Inputs | Sequence[int]) -> Float[np.ndarray, "tokens vocabulary"]:
+    def logits(self, inputs: Inputs | TokenIds) -> Float[np.ndarray, "tokens vocabulary"]:
         """Next-token scores after every token.
 
         Args:
@@ -292,6 +294,10 @@ class Model:
                 one.messages, self.tokenizer.control_tokens, add_generation_prompt=add_generation_prompt
             )
             prompt_ids = encode_after(rendered, self.tokenizer, before)
+            if self.config.tokens is None:
+                plain = self._from_ids(prompt_ids)
+                found.append(replace(plain, prompt=rendered.plain, prompt_ids=tuple(prompt_ids)))
+                continue
             layout = lay_out(
                 prompt_ids,
                 [media_layout(embedding) for embedding in embeddings],
@@ -302,7 +308,7 @@ class Model:
             found.append(from_layout(layout, embeddings, rendered.plain, prompt_ids))
         return found
 
-    def _from_ids(self, token_ids: Sequence[int]) -> Inputs:
+    def _from_ids(self, token_ids: TokenIds) -> Inputs:
         if self.config.text is None:
             raise InputError("part_not_loaded", "this model was loaded without its text part")
         return Inputs.from_token_ids(token_ids, self.config.text.vocab_size)

@@ -22,7 +22,7 @@ def summary(name: str | os.PathLike[str]) -> str:
     family, config = read_config(directory)
     stored = canonical_names(open_tensors(directory), family)
     counts: dict[str, int] = {}
-    for path, leaf in parameter_shapes(abstract_parts(config, ImageConfig.from_pretrained(directory))).items():
+    for path, leaf in parameter_shapes(abstract_parts(config, ImageConfig())).items():
         part = path.split(".")[0]
         counts[part] = counts.get(part, 0) + math.prod(leaf.shape)
     total = sum(counts.values())
@@ -54,10 +54,11 @@ def _describe(config: ModelConfig) -> dict[str, str]:
             f"windows of {audio.n_window_infer} mel frames"
         )
     if (text := config.text) is not None:
+        experts = f"{text.num_experts} experts of which {text.num_experts_per_tok} a token"
+        experts = experts if text.is_sparse else f"dense layers of {text.intermediate_size}"
         found["text"] = (
             f"{text.num_hidden_layers} layers of {text.hidden_size}, {text.num_attention_heads} heads on "
-            f"{text.num_key_value_heads} key-value heads, {text.num_experts} experts of which "
-            f"{text.num_experts_per_tok} a token, vocabulary {text.vocab_size:,}"
+            f"{text.num_key_value_heads} key-value heads, {experts}, vocabulary {text.vocab_size:,}"
         )
     return found
 

@@ -122,7 +122,7 @@ class TextConfig:
                 raise ValueError(f"{name}={value!r} is not supported; supported is {_ONLY[name][0]!r}")
             if name == "layer_types" and set(value or ()) - {"full_attention"}:
                 raise ValueError(f"layer_types={sorted(set(value))} is not supported; supported is full_attention")
-            if name not in known | _ONLY.keys() | _IGNORED | _READ_BY_HAND:
+            if name not in known | _ONLY.keys() | _IGNORED | _READ_BY_HAND and value not in (None, False, [], {}, ""):
                 raise ValueError(f"{name}={value!r} is a field that this decoder does not know")
         missing = {field.name for field in fields(cls) if field.default is field.default_factory} - values.keys()
         if missing:

@@ -192,7 +192,7 @@ def _speech() -> Iterator[Plan]:
     yield from _linear("code2wav.decoder.0.conv", 8, 16)
 
 
-def _draw(name: str, shape: tuple[int, ...], mean: float, deviation: float) -> np.ndarray:
+def draw(name: str, shape: tuple[int, ...], mean: float, deviation: float) -> np.ndarray:
     # Uniform, not normal: random_sample is exact integer arithmetic, while randn goes through the platform's log.
     unit = np.random.RandomState(zlib.crc32(name.encode())).random_sample(shape) * 2 - 1
     return (mean + deviation * math.sqrt(3) * unit).astype(np.float32)
@@ -202,7 +202,7 @@ def tensors() -> Iterator[tuple[str, np.ndarray]]:
     """The thinker's tensors, float32, named as published less the `thinker.` prefix."""
     for part in (_vision, _audio, _text):
         for plan in part():
-            yield plan[0], _draw(*plan)
+            yield plan[0], draw(*plan)
 
 
 def digest() -> str:
@@ -392,7 +392,7 @@ def write_checkpoint(
     directory.mkdir(parents=True, exist_ok=True)
     values = {prefix + name: value for name, value in tensors()}
     if prefix:
-        values |= {plan[0]: _draw(*plan) for plan in _speech()}
+        values |= {plan[0]: draw(*plan) for plan in _speech()}
     _write_weights(directory, values, shards, dtype)
 
     def write(name: str, content: Any) -> None:
