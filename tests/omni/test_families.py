@@ -81,7 +81,7 @@ def test_pieces_tile_the_parameter():
 
 @pytest.mark.parametrize("model_type", ["qwen3_omni", "llama", "qwen4_exp"])
 def test_an_unknown_family_names_the_nearest(model_type):
-    with pytest.raises(CheckpointError, match="nearest supported one is 'qwen3_omni_moe"):
+    with pytest.raises(CheckpointError, match="nearest supported one is 'qwen3"):
         family_of(model_type)
 
 
