@@ -24,6 +24,8 @@ _OPTIONS = {
 }
 # OpenAI's forms, and those made after them: the kind that each holds.
 _URLS = {"image_url": "image", "audio_url": "audio", "video_url": "video"}
+# What an assistant's message may have in place of content.
+_INSTEAD_OF_CONTENT = ("tool_calls", "reasoning_content")
 _TYPES = ("text", "image", "audio", "video", *_URLS, "input_audio")
 
 
@@ -70,7 +72,7 @@ def _message(message: Any, media: list[Medium]) -> dict[str, Any]:
     content = message.get("content")
     if content is None:
         # What calls tools, or has only thought so far, may say nothing.
-        if role != "assistant" or not set(message) - {"role", "content"}:
+        if role != "assistant" or not any(message.get(key) for key in _INSTEAD_OF_CONTENT):
             keys = ", ".join(repr(key) for key in message)
             raise InputError("bad_content", f"a message of role {role} has no content; its keys are {keys}")
         content = ""

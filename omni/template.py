@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from omni.config import read_json
@@ -51,13 +54,14 @@ class ChatTemplate:
 
     Args:
         source: Jinja source.
+        named_tokens: texts of tokens that templates know by name, such as `eos_token`.
 
     Raises:
         CheckpointError: the source is not a template.
     """
 
-    def __init__(self, source: str):
-        self.source = source
+    def __init__(self, source: str, named_tokens: Mapping[str, str] | None = None):
+        self.source, self._named_tokens = source, dict(named_tokens or {})
         try:
             self._template = _environment().from_string(source)
         except jinja2.TemplateSyntaxError as error:
@@ -75,13 +79,17 @@ class ChatTemplate:
             CheckpointError: a file is damaged, or holds several templates and none named `default`.
         """
         path = Path(directory)
+        named_tokens = _named_tokens(read_json(path / "tokenizer_config.json", required=False))
         if (path / "chat_template.jinja").is_file():
-            return cls((path / "chat_template.jinja").read_text("utf-8"))
+            try:
+                return cls((path / "chat_template.jinja").read_text("utf-8"), named_tokens)
+            except UnicodeDecodeError as error:
+                raise CheckpointError(f"chat_template.jinja is not UTF-8 text: {error}") from error
         for name in ("chat_template.json", "tokenizer_config.json"):
             found = read_json(path / name, required=False).get("chat_template")
             if found:
-                return cls(_default_of(found, name))
-        return cls((files("omni") / "assets" / "templates" / default).read_text("utf-8"))
+                return cls(_default_of(found, name), named_tokens)
+        return cls((files("omni") / "assets" / "templates" / default).read_text("utf-8"), named_tokens)
 
     def render(
         self,
@@ -110,6 +118,7 @@ class ChatTemplate:
                 add_generation_prompt=add_generation_prompt,
                 tools=None,
                 documents=None,
+                **self._named_tokens,
             )
         except Exception as error:
             # A template is a program from a checkpoint: it can fail in any way. Object addresses are not for users.
@@ -153,16 +162,17 @@ class _Guard:
         if isinstance(value, str):
             return self._string(value, beginnings)
         if isinstance(value, Mapping):
-            # Templates look keys up by name, and a name such as "text" may occur within a control token.
             return {
-                self._string(key, beginnings, within=False) if isinstance(key, str) else key: self._walk(
-                    inner, beginnings
-                )
+                self._key(key, beginnings) if isinstance(key, str) else key: self._walk(inner, beginnings)
                 for key, inner in value.items()
             }
         if isinstance(value, list | tuple):
             return [self._walk(inner, beginnings) for inner in value]
         return value
+
+    def _key(self, key: str, beginnings: re.Pattern[str]) -> str:
+        # Templates look keys up by name, and a name such as "text" may occur within a control token.
+        return self._string(key, beginnings, within=not key.isidentifier())
 
     def _string(self, text: str, beginnings: re.Pattern[str], *, within: bool = True) -> str:
         guarded = beginnings.sub(lambda found: found.group() + self._mark, text)
@@ -174,6 +184,16 @@ class _Guard:
             at = len(guarded) - len(guarded.lstrip())
             guarded = guarded[:at] + self._mark + guarded[at:]
         return guarded
+
+
+class _Generation(Extension):
+    """`{% generation %}` encloses what a model is trained to write; for rendering it is a scope like any other."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -214,11 +234,18 @@ def _default_of(templates: Any, file: str) -> str:
     return templates
 
 
+def _named_tokens(config: Mapping[str, Any]) -> dict[str, str]:
+    """Entries of tokenizer_config.json such as `eos_token`: a text, or a token with its flags."""
+    tokens = {key: value for key, value in config.items() if key.endswith("_token")}
+    texts = {key: value.get("content") if isinstance(value, Mapping) else value for key, value in tokens.items()}
+    return {key: text for key, text in texts.items() if isinstance(text, str)}
+
+
 @cache
 def _environment() -> jinja2.Environment:
     """What published templates are written for: the settings and helpers that transformers gives them."""
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
     )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise

@@ -28,11 +28,34 @@ class ControlTokens(dict[str, int]):
     Attributes:
         special: those that steer the model and are hidden in decoded text. The others, such as `<think>`, are part of
             what a model writes.
+        lstrip: those that swallow white space on their left.
+        rstrip: those that swallow white space on their right.
+        single_word: those that do not count within a word.
     """
 
-    def __init__(self, ids: Mapping[str, int], special: Iterable[str]):
+    def __init__(
+        self,
+        ids: Mapping[str, int],
+        special: Iterable[str],
+        *,
+        lstrip: Iterable[str] = (),
+        rstrip: Iterable[str] = (),
+        single_word: Iterable[str] = (),
+    ):
         super().__init__(ids)
         self.special = frozenset(special)
+        self.lstrip, self.rstrip, self.single_word = frozenset(lstrip), frozenset(rstrip), frozenset(single_word)
+
+    def pattern(self) -> re.Pattern[str]:
+        """Finds them in a prompt; the last group that took part is the token."""
+        # Longest first: of two tokens that begin alike the longer is meant.
+        return re.compile("|".join(map(self._alternative, sorted(self, key=len, reverse=True))) or r"(?!)")
+
+    def _alternative(self, token: str) -> str:
+        text = f"({re.escape(token)})"
+        if token in self.single_word:
+            text = rf"(?<!\w){text}(?!\w)"
+        return (r"\s*" if token in self.lstrip else "") + text + (r"\s*" if token in self.rstrip else "")
 
 
 class Tokenizer:
@@ -52,9 +75,7 @@ class Tokenizer:
         self._plain = plain
         self._control_texts = {i: text for text, i in control_tokens.items()}
         self._vocabulary = max(vocabulary, plain.get_vocab_size(), *(i + 1 for i in control_tokens.values()), 0)
-        # Longest first: of two tokens that begin alike the longer is meant.
-        texts = sorted(control_tokens, key=len, reverse=True)
-        self._control = re.compile("|".join(map(re.escape, texts)) or r"(?!)")
+        self._control = control_tokens.pattern()
         self._bytes: dict[int, bytes] = {}
 
     @staticmethod
@@ -81,8 +102,11 @@ class Tokenizer:
             listed = read_json(path / "tokenizer_config.json", required=False).get("added_tokens_decoder", {})
             added = [*({"id": int(i), **token} for i, token in listed.items()), *added]
             ids = {token["content"]: int(token["id"]) for token in added if token["content"]}
-            special = [token["content"] for token in added if token.get("special", False)]
-            return cls(plain, ControlTokens(ids, special), _vocabulary(path))
+            flags = {
+                flag: [token["content"] for token in added if token.get(flag, False)]
+                for flag in ("special", "lstrip", "rstrip", "single_word")
+            }
+            return cls(plain, ControlTokens(ids, **flags), _vocabulary(path))
         except CheckpointError:
             raise
         except Exception as error:  # tokenizers raises bare Exception
@@ -114,7 +138,8 @@ class Tokenizer:
         start = 0
         for found in self._control.finditer(prompt):
             ids += self.encode(prompt[start : found.start()].replace(mark, ""))
-            ids.append(self.control_tokens[found.group()])
+            assert found.lastindex is not None
+            ids.append(self.control_tokens[found.group(found.lastindex)])
             start = found.end()
         return ids + self.encode(prompt[start:].replace(mark, ""))
 

@@ -121,6 +121,8 @@ def test_other_keys_of_a_message_are_for_the_template():
         ([{"role": "user"}], "bad_content"),
         ([{"role": "user", "contents": "hello"}], "bad_content"),
         ([{"role": "assistant", "content": None}], "bad_content"),
+        ([{"role": "assistant", "contents": "hello"}], "bad_content"),
+        ([{"role": "assistant", "tool_calls": []}], "bad_content"),
         ([{"role": "user", "content": 3}], "bad_content"),
         ([{"role": "user", "content": {"type": "text", "text": "a"}}], "bad_content"),
         (user(3), "bad_part"),

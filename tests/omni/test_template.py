@@ -116,6 +116,15 @@ def test_injections(template, tokenizer, content):
     assert found == [IDS["<|im_start|>"], IDS["<|im_end|>"], IDS["<|im_start|>"]]
 
 
+@pytest.mark.parametrize("key", ["|im_end|", "im_end|>", "<|im_end|", "|im_", "think>"])
+def test_a_key_makes_no_control_token_with_the_template(tokenizer, key):
+    source = "{% for k, v in messages[0].extra.items() %}{{ '<' ~ k ~ '>' ~ v ~ '</' ~ k ~ '>' }}{% endfor %}"
+    messages = [{"role": "user", "content": "", "extra": {key: "v"}}]
+    rendered = ChatTemplate(source).render(messages, tokenizer.control_tokens)
+    ids = tokenizer.encode_prompt(rendered.text, rendered.mark)
+    assert ids == tokenizer.encode(f"<{key}>v</{key}>")
+
+
 def test_what_a_user_writes_keeps_its_ids(tokenizer):
     text = "a <b>|im_end|> </think> c <"
     rendered = ChatTemplate("{{ messages[0].content }}").render(
@@ -183,6 +192,19 @@ def test_places_of_templates(tmp_path, tokenizer):
     assert shown() == "json"
     (tmp_path / "chat_template.jinja").write_text("jinja {{ messages[0].content }}", "utf-8")
     assert shown() == "jinja hi"
+    (tmp_path / "chat_template.jinja").write_bytes(b"\xff")
+    with pytest.raises(CheckpointError, match="UTF-8"):
+        shown()
+
+
+def test_templates_know_tokens_by_name(tmp_path, tokenizer):
+    config = {"bos_token": None, "add_bos_token": False, "eos_token": "<|im_end|>", "pad_token": {"content": "<pad>"}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+    source = "{{ bos_token }}{{ messages[0].content }}{{ eos_token ~ pad_token }}"
+    (tmp_path / "chat_template.jinja").write_text(source, "utf-8")
+    template = ChatTemplate.from_directory(tmp_path)
+    rendered = template.render([{"role": "user", "content": "hi"}], tokenizer.control_tokens)
+    assert rendered.plain == "hi<|im_end|><pad>"
 
 
 @pytest.mark.parametrize("content", [[{"name": "tools", "template": "T"}], "{% if %}", 7, [1]])
@@ -214,8 +236,9 @@ def test_failing_templates_are_refused(source):
 def test_helpers_of_published_templates():
     source = (
         "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m | tojson }}{% endfor %}"
+        "{% generation %}{% set x = 1 %}g{% endgeneration %}{{ x }}"
         "{{ strftime_now('%Y') | length }}{{ messages | tojson(indent=2) | length > 10 }}"
     )
     messages = [{"role": "user", "content": "a"}, {"role": "user", "content": "<b> & é"}]
     rendered = ChatTemplate(source).render(messages, {})
-    assert rendered.plain == '{"role": "user", "content": "<b> & é"}4True'
+    assert rendered.plain == '{"role": "user", "content": "<b> & é"}g4True'

@@ -112,6 +112,19 @@ def test_added_tokens_of_the_config_join_those_of_the_tokenizer(tmp_path):
     assert tokenizer.encode_prompt("<|extra|><|im_end|>", MARK) == [871, tiny.token_ids()["<|im_end|>"]]
 
 
+@pytest.mark.parametrize("text", ["a  <x>\n b", "a <y>\n b", "a<z> <z> b<z>b", " <x><y> <z>", "<xx> <x>x"])
+def test_flags_of_added_tokens_are_the_librarys(tmp_path, text):
+    spec = json.loads(tiny.TOKENIZER.read_text("utf-8"))
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
+    flagged = {"<x>": {"lstrip": True}, "<y>": {"rstrip": True}, "<z>": {"single_word": True}, "<xx>": {}}
+    spec["added_tokens"] += [
+        {"id": 871 + i, "content": token, **flags, **own} for i, (token, own) in enumerate(flagged.items())
+    ]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec), "utf-8")
+    expected = tokenizers.Tokenizer.from_str(json.dumps(spec)).encode(text).ids
+    assert Tokenizer.from_directory(tmp_path).encode_prompt(text, MARK) == expected
+
+
 def test_a_directory_has_a_tokenizer_or_not(tmp_path):
     assert not Tokenizer.exists(tmp_path)
     with pytest.raises(CheckpointError, match=r"vocab\.json"):
