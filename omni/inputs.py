@@ -71,9 +71,15 @@ class Inputs:
         )
 
     def shared_prefix(self, other: "Inputs") -> int:
-        """How many tokens at the beginning are the very same, media included."""
+        """How many tokens at the beginning are the very same, media and positions included.
+
+        An answer counts on from the largest position before it, a prompt that holds the answer from its last medium's
+        last stretch: where a heard video's frames are wider than it is long, these are not the same.
+        """
         most = min(len(self.token_ids), len(other.token_ids))
-        differs = np.nonzero(self.token_ids[:most] != other.token_ids[:most])[0]
+        # The same position, summed in other pieces, may differ in its last bits.
+        moved = np.abs(self.position_ids[:, :most] - other.position_ids[:, :most]).max(axis=0, initial=0) > 0.01
+        differs = np.nonzero(moved | (self.token_ids[:most] != other.token_ids[:most]))[0]
         same = int(differs[0]) if len(differs) else most
         mine, theirs = self._media_by_start(), other._media_by_start()
         for start in sorted(mine.keys() | theirs.keys()):

@@ -1,0 +1,44 @@
+"""What two turns of a conversation have in common."""
+
+import numpy as np
+import pytest
+
+from omni.embedding import Embedding
+from omni.inputs import Inputs, from_layout, media_layout
+from omni.layout import SpecialTokens, lay_out
+
+IMAGE, VIDEO, AUDIO, AUDIO_START, AUDIO_END = range(100, 105)
+SPECIAL = SpecialTokens(IMAGE, VIDEO, AUDIO, AUDIO_START, AUDIO_END)
+
+
+def rows(count: int) -> np.ndarray:
+    return np.zeros((count, 8), np.float32)
+
+
+def heard(width: int) -> Embedding:
+    """One frame, heard for three tokens."""
+    return Embedding("video", rows(width), None, (1, 2, 2 * width), 1.0, Embedding("audio", rows(3)))
+
+
+def inputs(prompt: list[int], *media: Embedding) -> Inputs:
+    return from_layout(lay_out(prompt, [media_layout(m) for m in media], SPECIAL, 13.0, 2), media, "", prompt)
+
+
+def test_text_is_shared_up_to_the_first_other_token():
+    mine, theirs = (Inputs.from_token_ids(ids, 100) for ids in ([1, 2, 3, 4], [1, 2, 5, 4, 6]))
+    assert mine.shared_prefix(theirs) == theirs.shared_prefix(mine) == 2
+    assert mine.followed_by([7]).shared_prefix(Inputs.from_token_ids([1, 2, 3, 4, 7, 8], 100)) == 5
+
+
+def test_another_medium_of_the_same_shape_is_not_shared():
+    picture, other = (Embedding("image", rows(2), None, (1, 2, 4)) for _ in range(2))
+    assert inputs([1, IMAGE, 2], picture).shared_prefix(inputs([1, IMAGE, 2], picture)) == 4
+    assert inputs([1, IMAGE, 2], picture).shared_prefix(inputs([1, IMAGE, 2], other)) == 1
+
+
+@pytest.mark.parametrize("width, shared", [(2, True), (40, False)])
+def test_an_answer_is_shared_where_its_positions_are(width, shared):
+    video = heard(width)
+    first = inputs([1, 2, VIDEO, 3, 4], video)
+    later = inputs([1, 2, VIDEO, 3, 4, 50, 51, 5], video)
+    assert first.followed_by([50, 51]).shared_prefix(later) == len(first.token_ids) + (2 if shared else 0)
