@@ -45,6 +45,11 @@ class VisionEmbedder:
         """How many programs have been compiled."""
         return self._runner.programs
 
+    @property
+    def weights(self) -> Any:
+        """The tower's parameters, as a tree of arrays."""
+        return self._runner.weights
+
     def encode(
         self, pixels: Shaped[np.ndarray, "patches values"], grid_thw: Int32[np.ndarray, "media 3"]
     ) -> list[VisionEmbedding]:
@@ -120,7 +125,7 @@ class _Runner:
     """A tower's weights, and the programs compiled for it."""
 
     def __init__(self, tower: VisionTower | AudioTower):
-        self._graph, self._weights = nnx.split(tower)
+        self._graph, self.weights = nnx.split(tower)
         self._shapes: set[tuple] = set()
 
     @property
@@ -132,7 +137,7 @@ class _Runner:
         ahead: tuple[Call, Any] | None = None
         for call in calls:
             self._shapes.add(tuple((a.shape, a.dtype.name) for a in call.rows))
-            started = call, _apply(self._graph, self._weights, call.rows)
+            started = call, _apply(self._graph, self.weights, call.rows)
             if ahead is not None:
                 yield ahead
             ahead = started

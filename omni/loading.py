@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh
 
 from encoders.embedders import AudioEmbedder, VisionEmbedder
 from encoders.towers import AudioTower, VisionTower
@@ -95,6 +95,9 @@ def load(
     sources = family.sources(config)
     elsewhere = _names(family, whole, images) - _names(family, config, images)
     check_tensors(parameter_shapes(model), sources, stored, elsewhere)
+    if mesh is not None:
+        # The compiler is to place what is computed, also on a mesh whose axes were made to be placed by hand.
+        mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
     load_parameters(model, sources, stored, dtype=chosen, mesh=mesh, progress=progress)
     raw = read_json(directory / "config.json")
     trained = raw.get("omni_demo", {}).get("trained", True)
