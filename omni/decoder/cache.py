@@ -1,17 +1,17 @@
 """Keys and values of the tokens read so far."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Float, Int, Int32
 
 from omni.decoder.config import TextConfig
 
 
-@struct.dataclass
+@jax.tree_util.register_pytree_node_class
+@dataclass(frozen=True, eq=False)
 class KVCache:
     """One slot a token, for each layer and each row of the batch.
 
@@ -27,6 +27,18 @@ class KVCache:
     keys: Float[jax.Array, "layers batch slots kv_heads width"]
     values: Float[jax.Array, "layers batch slots kv_heads width"]
     lengths: Int32[jax.Array, "batch"]
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], None]:
+        """The arrays; nothing is static."""
+        return (self.keys, self.values, self.lengths), None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, leaves: tuple[Any, ...]) -> "KVCache":
+        """Not through the constructor: what JAX puts in the place of arrays need not be arrays."""
+        cache = object.__new__(cls)
+        for name, leaf in zip(("keys", "values", "lengths"), leaves, strict=True):
+            object.__setattr__(cache, name, leaf)
+        return cache
 
     @classmethod
     def create(cls, config: TextConfig, batch: int, capacity: int, dtype: Any = jnp.float32) -> "KVCache":

@@ -1,0 +1,85 @@
+"""Every form of visiting experts equals running all experts densely, and so do the gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from omni.decoder.experts import gathered, in_blocks, one_by_one, ragged
+
+LAYERS, EXPERTS, WIDTH, HIDDEN, CHOSEN = 3, 8, 32, 24, 2
+FORMS = [one_by_one, in_blocks, gathered, ragged]
+
+
+def densely(x, experts, weights, gate_up, down):
+    """All experts on all tokens, then the chosen ones."""
+    gate, up = jnp.split(jnp.einsum("td,efd->tef", x, gate_up), 2, axis=-1)
+    said = jnp.einsum("tef,edf->ted", jax.nn.silu(gate) * up, down)
+    share = jnp.where(experts[..., None] == jnp.arange(EXPERTS), weights[..., None], 0).sum(1)
+    return jnp.einsum("te,ted->td", share, said)
+
+
+def draw(tokens, skew=False):
+    dice = np.random.default_rng(tokens)
+    odds = np.exp(3 * dice.normal(size=EXPERTS)) if skew else np.ones(EXPERTS)
+    experts = np.stack([dice.choice(EXPERTS, CHOSEN, replace=False, p=odds / odds.sum()) for _ in range(tokens)])
+    weights = dice.uniform(0.1, 1, (tokens, CHOSEN))
+    pads = dice.uniform(size=tokens) < 0.2
+    experts[pads], weights[pads] = -1, 0
+    x = dice.normal(size=(tokens, WIDTH))
+    gate_up = dice.normal(size=(LAYERS, EXPERTS, 2 * HIDDEN, WIDTH)) * WIDTH**-0.5
+    down = dice.normal(size=(LAYERS, EXPERTS, WIDTH, HIDDEN)) * HIDDEN**-0.5
+    float32 = (jnp.asarray(a, jnp.float32) for a in (x, weights, gate_up, down))
+    x, weights, gate_up, down = float32
+    return x, jnp.asarray(experts, jnp.int32), weights, gate_up, down
+
+
+def error(found, wanted):
+    return float(jnp.linalg.norm(found - wanted) / jnp.linalg.norm(wanted))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("tokens", "skew"), [(1, False), (7, False), (40, False), (300, True)])
+def test_equals_running_every_expert(form, tokens, skew):
+    x, experts, weights, gate_up, down = draw(tokens, skew)
+    wanted = densely(x, experts, weights, gate_up[1], down[1])
+    assert error(jax.jit(form)(x, experts, weights, gate_up, down, jnp.int32(1)), wanted) < 1e-6
+    assert error(form(x, experts, weights, gate_up[1], down[1], None), wanted) < 1e-6
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("layer", [None, 1])
+def test_gradients_equal_those_of_running_every_expert(form, layer):
+    x, experts, weights, gate_up, down = draw(40)
+    index = () if layer is None else (layer,)
+    gate_up, down = (gate_up, down) if index else (gate_up[1], down[1])
+    layer = None if layer is None else jnp.int32(layer)
+
+    def of(visit, *more):
+        def loss(x, weights, gate_up, down):
+            weights = jnp.where(experts < 0, 0, weights)
+            return jnp.sin(visit(x, experts, weights, gate_up, down, *more)).sum()
+
+        return jax.jit(jax.grad(loss, argnums=(0, 1, 2, 3)))(x, weights, gate_up, down)
+
+    wanted = of(lambda x, e, w, g, d: densely(x, e, w, g[index], d[index]))
+    for found, true in zip(of(form, layer), wanted, strict=True):
+        assert error(found, true) < 2e-6
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_token_at_all(form):
+    x, experts, weights, gate_up, down = draw(40)
+    found = form(x, jnp.full_like(experts, -1), jnp.zeros_like(weights), gate_up, down, jnp.int32(2))
+    assert not found.any()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_bfloat16_weights(form):
+    x, experts, weights, gate_up, down = draw(40)
+    half = [a.astype(jnp.bfloat16) for a in (x, gate_up, down)]
+    x, gate_up, down = (a.astype(jnp.float32) for a in half)
+    wanted = densely(x, experts, weights, gate_up[0], down[0])
+    found = jax.jit(form)(half[0], experts, weights, *half[1:], jnp.int32(0))
+    assert found.dtype == jnp.float32
+    assert error(found, wanted) < 1e-2
