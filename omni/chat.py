@@ -39,7 +39,7 @@ class Chat:
         if system is not None:
             self._append({"role": "system", "content": system})
 
-    def send(self, text: str | Sequence[Mapping[str, Any]], *media: Any, **options: Any) -> Reply:
+    def send(self, text: str | Sequence[Mapping[str, Any] | str], *media: Any, **options: Any) -> Reply:
         """Says something and waits for the answer.
 
         Args:
@@ -55,7 +55,7 @@ class Chat:
         assert self.reply is not None
         return self.reply
 
-    def stream(self, text: str | Sequence[Mapping[str, Any]], *media: Any, **options: Any) -> Iterator[str]:
+    def stream(self, text: str | Sequence[Mapping[str, Any] | str], *media: Any, **options: Any) -> Iterator[str]:
         """Says something and gives the answer piece by piece; arguments are those of `send`.
 
         The turn joins the conversation when the answer ends, or when the caller stops listening; not when it fails.
