@@ -1,9 +1,11 @@
 """Later turns read only what is new, no medium is encoded twice, and a failure leaves the conversation as it was."""
 
 import media
+import numpy as np
 import pytest
 
 import omni
+from omni.generation.sampling import Sampling
 
 OPTIONS = {"max_new_tokens": 6, "temperature": 0.0}
 
@@ -24,16 +26,32 @@ def seen(model, monkeypatch):
     return counts
 
 
-def test_every_turn_answers_as_if_all_were_read_afresh(model, seen):
+@pytest.fixture
+def prepared(model, monkeypatch):
+    """The inputs of each turn, as the chat made them."""
+    found = []
+    prepare = model.prepare_turn
+    monkeypatch.setattr(model, "prepare_turn", lambda *args: (found.append(prepare(*args)), found[-1])[1])
+    return found
+
+
+def afresh(model, inputs, steps):
+    """The greedy answer to the same tokens, with nothing in the cache."""
+    session = model.engine.start([inputs.to_prompt()])
+    ends = model.options(1, 1, None, None, None, 0, ()).ends
+    tokens = [int(t[0]) for t in model.engine.decode(session, Sampling(), [0], steps, ends, np.ones(1, bool))]
+    return [token for token in tokens if token not in ends]
+
+
+def test_every_turn_answers_as_if_all_were_read_afresh(model, seen, prepared):
     chat = model.chat(system="You are terse.", **OPTIONS)
     turns = [("What is this?", [media.image("small")]), ("And this?", [media.image("odd")]), ("Compare them.", [])]
     for number, (text, pictures) in enumerate(turns):
         before = len(seen)
         reply = chat.send(text, *pictures)
         assert sum(seen[before:]) == len(pictures)
-        afresh = model.generate(chat.messages[:-1], **OPTIONS)
-        assert reply.token_ids == afresh.token_ids
-        assert reply.usage.prompt_tokens == afresh.usage.prompt_tokens
+        assert reply.token_ids == afresh(model, prepared[-1], OPTIONS["max_new_tokens"])
+        assert reply.usage.prompt_tokens == len(prepared[-1].token_ids)
         assert (reply.usage.cached_tokens > 0) == (number > 0)
     assert [m["role"] for m in chat.messages] == ["system"] + ["user", "assistant"] * 3
     assert chat.messages[-1]["content"] == reply.text
@@ -50,12 +68,12 @@ def test_later_turns_read_only_what_is_new(model):
     assert second.usage.cached_tokens < second.usage.prompt_tokens
 
 
-def test_the_same_size_is_not_the_same_picture(model):
+def test_the_same_size_is_not_the_same_picture(model, prepared):
     chat = model.chat(**OPTIONS)
     chat.send("What is this?", media.image("small"))
     other = media.image("small")[::-1].copy()
     reply = chat.send("And this?", other)
-    assert reply.token_ids == model.generate(chat.messages[:-1], **OPTIONS).token_ids
+    assert reply.token_ids == afresh(model, prepared[-1], OPTIONS["max_new_tokens"])
 
 
 @pytest.mark.parametrize("bad", ["no-such-file.jpg", b"neither picture nor sound"])
@@ -75,16 +93,13 @@ def test_a_stream_gives_the_text_of_the_reply(model):
     assert "".join(pieces) == chat.reply.text == other.send("Hello.", media.image("small")).text
 
 
-def test_an_answer_that_is_left_in_the_middle_stands(model):
+def test_an_answer_that_is_left_in_the_middle_stands(model, prepared):
     chat = model.chat(max_new_tokens=30, temperature=0.0)
     stream = chat.stream("Hello.")
     heard = next(stream)
     stream.close()
     assert chat.messages[-1]["role"] == "assistant" and chat.messages[-1]["content"].startswith(heard)
-    assert (
-        chat.send("Go on.", max_new_tokens=3).token_ids
-        == model.generate(chat.messages[:-1], max_new_tokens=3, temperature=0.0).token_ids
-    )
+    assert chat.send("Go on.", max_new_tokens=3).token_ids == afresh(model, prepared[-1], 3)
 
 
 def test_content_lists(model):

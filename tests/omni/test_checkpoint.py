@@ -44,8 +44,15 @@ def test_every_form_of_a_directory(tmp_path, picture, tokens, options):
     assert model.generate([{"role": "user", "content": "Hi"}], max_new_tokens=2).usage.completion_tokens
 
 
-@pytest.mark.parametrize(("stored", "dtype", "kept"), [("bfloat16", None, "bfloat16"), ("float16", None, "float32"),
-                                                       ("bfloat16", "float32", "float32"), ("float32", "bfloat16", "bfloat16")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("stored", "dtype", "kept"),
+    [
+        ("bfloat16", None, "bfloat16"),
+        ("float16", None, "float32"),
+        ("bfloat16", "float32", "float32"),
+        ("float32", "bfloat16", "bfloat16"),
+    ],
+)
 def test_dtypes(tmp_path, picture, tokens, stored, dtype, kept):
     model = omni.load(tiny.write_checkpoint(tmp_path, dtype=stored), dtype=dtype)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(model.media.vision.weights)} == {kept}
@@ -123,7 +130,7 @@ def test_broken_files(tmp_path, damage):
         entry.update({"data_offsets": [0, 1 << 40]} if damage == "offsets" else {"dtype": "I8"})
         text = json.dumps(header).encode()
         path.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + length :])
-    with pytest.raises(omni.CheckpointError, match="cut short|malformed|supported are"):
+    with pytest.raises(omni.CheckpointError, match=r"cut short|malformed|supported are"):
         omni.load(directory)
 
 
