@@ -119,13 +119,21 @@ def vision_calls(
         rows_at_once: patches that a call may hold in several rows; one row a call where a frame alone has as many.
 
     Raises:
-        ValueError: the grids do not count the patches, or a side is not a whole number of blocks.
+        ValueError: the grids do not count the patches, a side is not a whole number of blocks, or the values are not
+            those of patches.
     """
     frames = [(int(h), int(w)) for t, h, w in grid_thw.tolist() for _ in range(t)]
-    merge = config.spatial_merge_size
+    merge, still = config.spatial_merge_size, config.in_channels * config.patch_size**2
+    if pixels.shape[1] not in (still, still * config.temporal_patch_size):
+        both = f"{still} values (one frame) or {still * config.temporal_patch_size} (all frames)"
+        raise ValueError(f"a patch of pixels has {both}, got {pixels.shape[1]}")
+    if pixels.dtype != np.uint8 and np.issubdtype(pixels.dtype, np.integer):
+        raise ValueError(f"pixels are uint8 levels or floats that are normalised already, got {pixels.dtype}")
+    if (grid_thw < 1).any():
+        raise ValueError(f"grid_thw must be positive, got {grid_thw.tolist()}")
     if sum(h * w for h, w in frames) != len(pixels):
         raise ValueError(f"grid_thw counts {sum(h * w for h, w in frames)} patches, pixels has {len(pixels)}")
-    if any(h % merge or w % merge or not h * w for h, w in frames):
+    if any(h % merge or w % merge for h, w in frames):
         raise ValueError(f"the sides of grid_thw must be multiples of the merge size {merge}")
     starts = np.cumsum([0] + [h * w for h, w in frames])
     by_length: dict[int, list[int]] = {}

@@ -20,7 +20,7 @@ from encoders.layout import (
     vision_length,
 )
 
-CONFIG = VisionConfig()
+CONFIG = VisionConfig(in_channels=1, patch_size=1, temporal_patch_size=1)  # one value a patch
 SOUND = AudioConfig(num_mel_bins=2)  # two bands suffice to see where frames go
 RELEASED_PATCHES = 12_845_056 // 16**2
 
@@ -148,16 +148,32 @@ def test_position_weights_sum_to_one_and_corners_meet(half_height, half_width):
         (15, [[1, 3, 5]]),
         (12, [[1, 4, 3]]),
         (0, [[1, 0, 4]]),
+        (24, [[1, -4, -6]]),
+        (24, [[0, 4, 6], [1, 4, 6]]),
     ],
 )
 def test_grids_that_do_not_fit_are_refused(patches, grid_thw):
     grid = np.asarray(grid_thw, np.int32).reshape(-1, 3)
     with pytest.raises(ValueError, match="grid_thw"):
-        list(vision_calls(np.zeros((patches, 768), np.uint8), grid, CONFIG, 1))
+        list(vision_calls(np.zeros((patches, 1), np.uint8), grid, CONFIG, 1))
+
+
+@pytest.mark.parametrize(
+    "values, dtype, message",
+    [
+        (767, np.uint8, "has 768 values .one frame. or 1536 .all frames., got 767"),
+        (3072, np.float32, "got 3072"),
+        (768, np.int32, "uint8 levels or floats that are normalised already, got int32"),
+    ],
+)
+def test_pixels_that_are_not_patches_are_refused(values, dtype, message):
+    """Levels in a wider integer would pass for normalised values."""
+    with pytest.raises(ValueError, match=message):
+        list(vision_calls(np.zeros((24, values), dtype), np.asarray([[1, 4, 6]], np.int32), VisionConfig(), 1))
 
 
 def test_no_media_no_calls():
-    assert list(vision_calls(np.zeros((0, 768), np.uint8), np.zeros((0, 3), np.int32), CONFIG, 1)) == []
+    assert list(vision_calls(np.zeros((0, 1), np.uint8), np.zeros((0, 3), np.int32), CONFIG, 1)) == []
     assert list(audio_calls([], SOUND)) == []
 
 
