@@ -64,9 +64,7 @@ def draw():
                 mean, deviation = 1.0, 0.25
             elif owner == "pos_embed":
                 deviation = 0.5
-            elif (
-                len(wanted.shape) > 3
-            ):  # Neighbouring pixels agree, and independent weights nearly cancel.
+            elif len(wanted.shape) > 3:  # Neighbouring pixels agree, and independent weights nearly cancel.
                 deviation = (4 if owner == "proj" else 1.5) / math.sqrt(math.prod(wanted.shape[1:]))
             return jnp.asarray(mean + deviation * random.standard_normal(wanted.shape), wanted.dtype)
 
