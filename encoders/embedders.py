@@ -125,7 +125,8 @@ class _Runner:
     """A tower's weights, and the programs compiled for it."""
 
     def __init__(self, tower: VisionTower | AudioTower):
-        self._graph, self.weights = nnx.split(tower)
+        self._graph, weights = nnx.split(tower)
+        self.weights = jax.tree.map(lambda a: a, weights)  # what split gives would follow the tower
         self._shapes: set[tuple] = set()
 
     @property
