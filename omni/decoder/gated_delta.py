@@ -1,0 +1,298 @@
+"""The gated delta rule (Yang et al., arXiv:2412.06464) in three equal forms.
+
+Each head keeps a matrix S [H, U] that maps keys to values. A token lets it fade, and writes what the token's value
+differs from what S already says of its key:
+
+    S ← exp(g) S;  S ← S + k (β (v − kᵀ S));  out = qᵀ S
+
+- `recurrent`: token after token, as written. For decode.
+- `chunked`: a chunk of C tokens at a time. Inside a chunk the writes depend on each other through a unit lower
+  triangular system (the WY form of DeltaNet, arXiv:2406.06484), which is solved; only S goes from chunk to chunk.
+  Plain, and the yardstick of the next.
+- `chunked_fast`: the same for prefill and training, with fewer and larger products.
+
+All take queries and keys of fewer heads than values: each then serves the neighbouring N / K heads. With `counts`, rows
+are padded on the right, and whatever pads hold changes neither the state nor the outputs of other tokens.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Float, Int32
+
+_EPS = 1e-6  # added to the squared length of queries and keys, as in the reference
+_LOWEST_LOG_GATE = -104.0  # exp of less is 0 in float32; keeps -inf out of sums and gradients
+_DIAGONAL = 8  # size of the blocks that are inverted row by row, before they are merged by products
+
+
+def recurrent(
+    q: Float[jax.Array, "batch tokens key_heads key_width"],
+    k: Float[jax.Array, "batch tokens key_heads key_width"],
+    v: Float[jax.Array, "batch tokens heads value_width"],
+    g: Float[jax.Array, "batch tokens heads"],
+    beta: Float[jax.Array, "batch tokens heads"],
+    initial_state: Float[jax.Array, "batch heads key_width value_width"] | None = None,
+    *,
+    counts: Int32[jax.Array, "batch"] | None = None,
+    normalize_qk: bool = True,
+) -> tuple[Float[jax.Array, "batch tokens heads value_width"], Float[jax.Array, "batch heads key_width value_width"]]:
+    """One token after another, in float32.
+
+    Args:
+        q: queries; scaled here by 1 / sqrt(H).
+        k: keys.
+        v: values.
+        g: logarithms of the gates, at most 0; -inf forgets everything.
+        beta: how much of the difference is written, 0 to 1.
+        initial_state: S of each head; zeros when None.
+        counts: real tokens of each row; all when None.
+        normalize_qk: whether queries and keys are first scaled to unit length.
+
+    Returns:
+        The outputs, in the dtype of `q`, and the state after the last real token, in float32.
+    """
+    x, S_BNHU = _prepare(q, k, v, g, beta, initial_state, counts, normalize_qk)
+
+    def step(S_BKGHU, token: _Inputs):
+        q_BKH, k_BKH, v_BKGU, g_BKG, beta_BKG = token
+        S_BKGHU = S_BKGHU * jnp.exp(g_BKG)[..., None, None]
+        said_BKGU = (S_BKGHU * k_BKH[:, :, None, :, None]).sum(-2)
+        change_BKGU = beta_BKG[..., None] * (v_BKGU - said_BKGU)
+        S_BKGHU = S_BKGHU + k_BKH[:, :, None, :, None] * change_BKGU[..., None, :]
+        return S_BKGHU, (S_BKGHU * q_BKH[:, :, None, :, None]).sum(-2)
+
+    S, out_TBKGU = lax.scan(step, _grouped(S_BNHU, k.shape[2]), jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), x))
+    return jnp.moveaxis(out_TBKGU, 0, 1).reshape(v.shape).astype(q.dtype), S.reshape(S_BNHU.shape)
+
+
+def chunked(
+    q: Float[jax.Array, "batch tokens key_heads key_width"],
+    k: Float[jax.Array, "batch tokens key_heads key_width"],
+    v: Float[jax.Array, "batch tokens heads value_width"],
+    g: Float[jax.Array, "batch tokens heads"],
+    beta: Float[jax.Array, "batch tokens heads"],
+    initial_state: Float[jax.Array, "batch heads key_width value_width"] | None = None,
+    *,
+    counts: Int32[jax.Array, "batch"] | None = None,
+    chunk_size: int = 64,
+    normalize_qk: bool = True,
+) -> tuple[Float[jax.Array, "batch tokens heads value_width"], Float[jax.Array, "batch heads key_width value_width"]]:
+    """The equations of a chunk one by one, in float32; arguments and results as those of `recurrent`.
+
+    With G the sum of g from the chunk's start, D[i, j] = exp(G[i] − G[j]) for j ≤ i, and L the part below the diagonal
+    of β (K Kᵀ ∘ D), the changes to S that the chunk's tokens write are (I + L)⁻¹ β (V − exp(G) K S).
+    """
+    x, S_BNHU = _prepare(q, k, v, g, beta, initial_state, counts, normalize_qk)
+    dot = partial(_dot, dtype=jnp.float32)
+
+    def step(S, chunk: _Inputs):
+        q, k, v, g, beta = chunk
+        q, k = q[:, :, None], k[:, :, None]  # one for all values heads of the group
+        faded = jnp.exp(jnp.cumsum(g, axis=-1))[..., None]
+        D = _decays(g)
+        beta = beta[..., None]
+        L = jnp.tril(beta * dot("...ih,...jh->...ij", k, k) * D, -1)
+        U = _solve(L, beta * v)
+        W = _solve(L, beta * faded * k)
+        change = U - dot("...ih,...hu->...iu", W, S)
+        read = dot("...ih,...hu->...iu", q * faded, S)
+        out = read + dot("...ij,...ju->...iu", dot("...ih,...jh->...ij", q, k) * D, change)
+        left = D[..., -1, :, None]  # of each write at the end of the chunk
+        return S * faded[..., -1:, :] + dot("...ih,...iu->...hu", k * left, change), out
+
+    S, out = lax.scan(step, _grouped(S_BNHU, k.shape[2]), _cut(x, chunk_size))
+    return _joined(out, v.shape).astype(q.dtype), S.reshape(S_BNHU.shape)
+
+
+def chunked_fast(
+    q: Float[jax.Array, "batch tokens key_heads key_width"],
+    k: Float[jax.Array, "batch tokens key_heads key_width"],
+    v: Float[jax.Array, "batch tokens heads value_width"],
+    g: Float[jax.Array, "batch tokens heads"],
+    beta: Float[jax.Array, "batch tokens heads"],
+    initial_state: Float[jax.Array, "batch heads key_width value_width"] | None = None,
+    *,
+    counts: Int32[jax.Array, "batch"] | None = None,
+    chunk_size: int = 64,
+    normalize_qk: bool = True,
+    dtype: Any = jnp.float32,
+) -> tuple[Float[jax.Array, "batch tokens heads value_width"], Float[jax.Array, "batch heads key_width value_width"]]:
+    """Keys and queries stacked into the same products, and the triangular inverse made of products.
+
+    Arguments and results as those of `recurrent`, and:
+
+    Args:
+        chunk_size: C, a power of two.
+        dtype: of the operands of products; they are summed, and S and the inverse are kept, in float32.
+
+    Raises:
+        ValueError: the chunk size is not a power of two.
+    """
+    if chunk_size < 1 or chunk_size & (chunk_size - 1):
+        raise ValueError(f"chunk_size={chunk_size} is not a power of two")
+    x, S_BNHU = _prepare(q, k, v, g, beta, initial_state, counts, normalize_qk)
+    chunks = _cut(x, min(chunk_size, 1 << (q.shape[1] - 1).bit_length()))
+    within, across = partial(_within, dtype=dtype), partial(_across, dtype=dtype)
+    S_BKGHU = _grouped(S_BNHU, k.shape[2])
+    if jax.default_backend() == "cpu":
+        # All of a chunk at once, while it is in the cache.
+        S, out = lax.scan(lambda S, chunk: across(S, within(chunk)), S_BKGHU, chunks)
+    else:
+        # Few large products for what does not depend on S; the loop keeps three.
+        S, out = lax.scan(across, S_BKGHU, within(chunks))
+    return _joined(out, v.shape).astype(q.dtype), S.reshape(S_BNHU.shape)
+
+
+class _Inputs(NamedTuple):
+    """What the rule reads, in float32, value heads in groups [..., K, G]; pads are zeros, which write nothing."""
+
+    q: jax.Array
+    k: jax.Array
+    v: jax.Array
+    g: jax.Array
+    beta: jax.Array
+
+
+class _Solved(NamedTuple):
+    """A chunk made ready to meet the state. C tokens; X is keys then queries, 2 C."""
+
+    kq: jax.Array  # [..., X, H]
+    solve: jax.Array  # [..., G, X, C]: (I + L)⁻¹, then what the outputs take of the writes
+    v: jax.Array  # [..., G, C, U]
+    beta: jax.Array  # [..., G, C]
+    faded: jax.Array  # [..., G, C]: what each token finds of the state that the chunk began with
+    left: jax.Array  # [..., G, C]: what the end of the chunk finds of each write
+
+
+def _within(chunk: _Inputs, dtype: Any) -> _Solved:
+    """All that does not depend on the state, for any leading axes."""
+    q, k, v, g, beta = chunk
+    C = k.shape[-2]
+    kq = jnp.concatenate([k, q], axis=-2)
+    scores = _dot("...xh,...jh->...xj", kq, k, dtype)[..., None, :, :]
+    D = _decays(g)
+    inverse = _inverse(jnp.tril(beta[..., None] * scores[..., :C, :] * D, -1))
+    outputs = _dot("...ij,...jk->...ik", scores[..., C:, :] * D, inverse, dtype)
+    solve = jnp.concatenate([inverse, outputs], axis=-2)
+    return _Solved(kq, solve, v, beta, jnp.exp(jnp.cumsum(g, axis=-1)), D[..., -1, :])
+
+
+def _across(S: jax.Array, x: _Solved, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """The state after a chunk, and the chunk's outputs."""
+    C = x.v.shape[-2]
+    faded = x.faded[..., None]
+    said = _dot("...xh,...ghu->...gxu", x.kq, S, dtype)
+    wanted = x.beta[..., None] * (x.v - faded * said[..., :C, :])
+    change = _dot("...xj,...ju->...xu", x.solve, wanted, dtype)
+    writes = _dot("...ih,...giu->...ghu", x.kq[..., :C, :], x.left[..., None] * change[..., :C, :], dtype)
+    return faded[..., -1:, :] * S + writes, faded * said[..., C:, :] + change[..., C:, :]
+
+
+def _prepare(q, k, v, g, beta, initial_state, counts, normalize_qk: bool) -> tuple[_Inputs, jax.Array]:
+    """float32, unit lengths, the scale of the queries, zeros for pads; and the state to begin with."""
+    B, T, K, H = k.shape
+    N, U = v.shape[2:]
+    x = _Inputs(*(a.astype(jnp.float32) for a in (q, k, v, g, beta)))
+    if counts is not None:
+        real_BT = jnp.arange(T) < counts[:, None]
+        x = _Inputs(*(jnp.where(real_BT.reshape(B, T, *[1] * (a.ndim - 2)), a, 0) for a in x))
+    q, k, v, g, beta = x
+    if normalize_qk:
+        q, k = (a * lax.rsqrt(jnp.sum(a * a, axis=-1, keepdims=True) + _EPS) for a in (q, k))
+    v, g, beta = (a.reshape(B, T, K, N // K, *a.shape[3:]) for a in (v, g, beta))
+    S = jnp.zeros((B, N, H, U), jnp.float32) if initial_state is None else initial_state.astype(jnp.float32)
+    return _Inputs(q * H**-0.5, k, v, jnp.maximum(g, _LOWEST_LOG_GATE), beta), S
+
+
+def _grouped(S_BNHU: jax.Array, key_heads: int) -> jax.Array:
+    B, N, H, U = S_BNHU.shape
+    return S_BNHU.reshape(B, key_heads, N // key_heads, H, U)
+
+
+def _cut(x: _Inputs, C: int) -> _Inputs:
+    """[B, T, K, ...] to [chunks, B, K, ..., C, width]; the tail of the last chunk is zeros, as pads are."""
+    B, T = x.k.shape[:2]
+
+    def cut(a: jax.Array, trailing: int) -> jax.Array:
+        a = jnp.pad(a, [(0, 0), (0, -T % C)] + [(0, 0)] * (a.ndim - 2))
+        a = jnp.moveaxis(a.reshape(B, -1, C, *a.shape[2:]), 1, 0)
+        return jnp.moveaxis(a, 2, a.ndim - 1 - trailing)
+
+    return _Inputs(cut(x.q, 1), cut(x.k, 1), cut(x.v, 1), cut(x.g, 0), cut(x.beta, 0))
+
+
+def _joined(out_XBKGCU: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """The outputs of chunks to [B, T, N, U], without the tail."""
+    B, T, N, U = shape
+    return jnp.transpose(out_XBKGCU, (1, 0, 4, 2, 3, 5)).reshape(B, -1, N, U)[:, :T]
+
+
+def _decays(g: Float[jax.Array, "*batch C"]) -> Float[jax.Array, "*batch C C"]:
+    """exp(g[j + 1] + ... + g[i]) at [i, j]: what token i finds of the write of token j; 0 above the diagonal.
+
+    Differences of cumulated sums would do in exact arithmetic. In float32 a gate near 0 would take the digits of its
+    neighbours near 1, so only what lies between is summed; and no sum exceeds 0, so exp and its gradient stay finite.
+    """
+    C = g.shape[-1]
+    lower = np.tril(np.ones((C, C), np.float32))
+    between = _dot("im,...mj->...ij", jnp.asarray(lower), g[..., :, None] * np.tril(lower, -1), jnp.float32)
+    return jnp.exp(between) * lower
+
+
+def _inverse(L: Float[jax.Array, "*batch C C"]) -> Float[jax.Array, "*batch C C"]:
+    """(I + L)⁻¹ of a strictly lower triangular L, C a power of two: blocks on the diagonal, then pairs of blocks.
+
+    The product (I − L)(I + L²)(I + L⁴)... would need no blocks, but for keys that are alike its powers grow to 10¹⁷
+    before they cancel. Inverses of blocks stay as small as the inverse itself.
+    """
+    shape = L.shape
+    C = shape[-1]
+    # Axes of size 1 keep XLA on the CPU from its fast loops: here ten times slower.
+    L = L.reshape(*(size for size in shape[:-2] if size != 1), C, C)
+    b = min(C, _DIAGONAL)
+    rows = [jnp.broadcast_to(jnp.eye(1, b), (*L.shape[:-2], C // b, b))]
+    diagonal = _blocks(L, b, 0, b)
+    for i in range(1, b):
+        earlier = jnp.stack(rows, axis=-2)
+        rows.append(jnp.eye(b)[i] - (diagonal[..., i, :i, None] * earlier).sum(-2))
+    inverse = jnp.stack(rows, axis=-2)
+    while b < C:
+        pairs = inverse.reshape(*L.shape[:-2], C // (2 * b), 2, b, b)
+        upper, lower = pairs[..., 0, :, :], pairs[..., 1, :, :]
+        below = _dot("...ij,...jk->...ik", lower, _blocks(L, 2 * b, b, b), jnp.float32)
+        below = -_dot("...ij,...jk->...ik", below, upper, jnp.float32)
+        right = jnp.concatenate([jnp.zeros_like(upper), lower], axis=-2)
+        inverse = jnp.concatenate([jnp.concatenate([upper, below], axis=-2), right], axis=-1)
+        b *= 2
+    return inverse.reshape(shape)
+
+
+def _blocks(L: jax.Array, step: int, down: int, size: int) -> jax.Array:
+    """Blocks of that size every `step` along the diagonal, `down` rows below it: [..., blocks, size, size]."""
+    starts = range(0, L.shape[-1], step)
+    return jnp.stack([L[..., at + down : at + down + size, at : at + size] for at in starts], axis=-3)
+
+
+def _solve(L: jax.Array, right: jax.Array) -> jax.Array:
+    """(I + L)⁻¹ right, row after row.
+
+    LAPACK, behind `jax.scipy.linalg.solve_triangular`, shares a batch among the CPU's threads and was seen to wait for
+    them for ever.
+    """
+    right = jnp.broadcast_to(right, (*L.shape[:-1], right.shape[-1]))
+
+    def row(i, x):
+        above = _dot("...j,...ju->...u", L[..., i, :], x, jnp.float32)  # L has nothing from column i on
+        return x.at[..., i, :].add(-above)
+
+    return lax.fori_loop(0, L.shape[-1], row, right)
+
+
+def _dot(form: str, a: jax.Array, b: jax.Array, dtype: Any) -> jax.Array:
+    """A product of operands of that dtype, summed in float32; accelerators would round float32 by themselves."""
+    precision = lax.Precision.HIGHEST if dtype == jnp.float32 else None
+    return jnp.einsum(form, a.astype(dtype), b.astype(dtype), precision=precision, preferred_element_type=jnp.float32)
