@@ -243,6 +243,7 @@ def _decays(g: Float[jax.Array, "*batch C"]) -> Float[jax.Array, "*batch C C"]:
     return jnp.exp(between) * lower
 
 
+@jax.custom_jvp
 def _inverse(L: Float[jax.Array, "*batch C C"]) -> Float[jax.Array, "*batch C C"]:
     """(I + L)⁻¹ of a strictly lower triangular L, C a power of two: blocks on the diagonal, then pairs of blocks.
 
@@ -269,6 +270,14 @@ def _inverse(L: Float[jax.Array, "*batch C C"]) -> Float[jax.Array, "*batch C C"
         inverse = jnp.concatenate([jnp.concatenate([upper, below], axis=-2), right], axis=-1)
         b *= 2
     return inverse.reshape(shape)
+
+
+@_inverse.defjvp
+def _inverse_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """−(I + L)⁻¹ dL (I + L)⁻¹: two products, not the way back through rows and blocks."""
+    inverse = _inverse(*primals)
+    change = _dot("...ij,...jk->...ik", inverse, tangents[0], jnp.float32)
+    return inverse, -_dot("...ij,...jk->...ik", change, inverse, jnp.float32)
 
 
 def _blocks(L: jax.Array, step: int, down: int, size: int) -> jax.Array:
