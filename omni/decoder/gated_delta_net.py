@@ -2,11 +2,11 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx, struct
+from flax import nnx
 from jaxtyping import Float, Int, Int32
 
 from encoders.layers import Linear
@@ -60,8 +60,7 @@ class GatedDeltaConfig:
         return 2 * self.key_width + self.value_width
 
 
-@struct.dataclass
-class GatedDeltaState:
+class GatedDeltaState(NamedTuple):
     """What a layer remembers of the tokens read so far, whatever their number.
 
     Attributes:
