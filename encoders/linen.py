@@ -48,7 +48,8 @@ def from_linen(module: nnx.Module, params: Mapping[str, Any]) -> None:
     Raises:
         ValueError: a parameter is missing, is not the module's, or has another shape.
     """
-    given, flat = flatten_dict(params), nnx.to_flat_state(nnx.state(module, nnx.Param))
+    given: dict[Any, Any] = flatten_dict(params)
+    flat = nnx.to_flat_state(nnx.state(module, nnx.Param))
     strange = {path for path, _ in flat} ^ set(given)
     if strange:
         names = ", ".join(sorted(".".join(map(str, path)) for path in strange))
