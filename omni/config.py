@@ -53,12 +53,21 @@ class GenerationConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "GenerationConfig":
-        """Reads the file's fields; without `do_sample` the default is greedy, as the file's owner would get."""
-        eos = raw.get("eos_token_id")
-        ids = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
-        if not raw.get("do_sample", False):
-            return cls(ids)
-        return cls(ids, float(raw.get("temperature", 1.0)), float(raw.get("top_p", 1.0)), int(raw.get("top_k", 50)))
+        """Reads the file's fields; without `do_sample` the default is greedy, as the file's owner would get.
+
+        Raises:
+            CheckpointError: a field holds no number.
+        """
+        given = {name: value for name, value in raw.items() if value is not None}
+        eos = given.get("eos_token_id", ())
+        try:
+            ids = tuple(map(int, (eos,) if isinstance(eos, int) else eos))
+            if not given.get("do_sample", False):
+                return cls(ids)
+            temperature, top_p = float(given.get("temperature", 1.0)), float(given.get("top_p", 1.0))
+            return cls(ids, temperature, top_p, int(given.get("top_k", 50)))
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"generation_config.json: {error}") from error
 
 
 def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
@@ -69,7 +78,7 @@ def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
     """
     if not path.is_file():
         if required:
-            raise CheckpointError(f"{path.name} is not in the checkpoint directory {path.parent}")
+            raise CheckpointError(f"{path.name} is not in the checkpoint directory")
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -152,7 +152,8 @@ def _sources(config: ModelConfig) -> dict[str, Source]:
 
 def _read_omni(raw: Mapping[str, Any]) -> ModelConfig:
     thinker = raw.get("thinker_config", raw)
-    missing = [key for key in ("vision_config", "audio_config", "text_config") if key not in thinker]
+    parts = ("vision_config", "audio_config", "text_config")
+    missing = [key for key in parts if not isinstance(thinker.get(key), Mapping)]
     if missing:
         raise CheckpointError(f"config.json of a Qwen3-Omni checkpoint lacks {', '.join(missing)}")
     text = {"tie_word_embeddings": thinker.get("tie_word_embeddings", False), **thinker["text_config"]}

@@ -1,6 +1,7 @@
 """`omni.load`: from a name to a model."""
 
 import contextlib
+import dataclasses
 import os
 import re
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from omni.checkpoint import canonical_names, check_tensors, load_parameters, par
 from omni.config import GenerationConfig, ModelConfig, read_json
 from omni.decoder.model import TextDecoder
 from omni.encoding import MediaEncoder
-from omni.errors import CheckpointError
+from omni.errors import CheckpointError, is_number, is_whole
 from omni.families import Family, family_of
 from omni.model import Model
 from omni.safetensors_file import open_tensors
@@ -61,7 +62,7 @@ def load(
     Args:
         name: "demo", a directory as the hub holds it, or a name on the hub such as
             "Qwen/Qwen3-Omni-30B-A3B-Instruct".
-        parts: which of "vision", "audio" and "text" to load; the weights of the others are never read.
+        parts: which of "vision", "audio" and "text" to load, one or several; the weights of the others are never read.
         dtype: of the weights and activations, "float32" or "bfloat16"; the files' own when None (float32 for
             float16 files).
         mesh: devices to spread the weights over, along the mesh's last axis.
@@ -70,6 +71,7 @@ def load(
     Raises:
         CheckpointError: the directory cannot be loaded, with everything that is wrong with its tensors at once.
     """
+    parts = (parts,) if isinstance(parts, str) else parts
     unknown = [part for part in parts if part not in PARTS]
     if unknown or not parts:
         raise CheckpointError(f"parts must be some of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}")
@@ -123,9 +125,8 @@ def find_directory(name: str | os.PathLike[str]) -> Path:
     """The local directory of a checkpoint, downloaded and cached when it is a name on the hub."""
     if name == "demo":
         return Path(str(files("omni") / "assets" / "demo"))
-    path = Path(name)
-    if path.is_dir():
-        return path
+    if os.path.isdir(name):  # unlike Path.is_dir, False for what cannot be a path at all
+        return Path(name)
     if not isinstance(name, str) or not _HUB_NAME.fullmatch(name):
         raise CheckpointError(
             f"{os.fspath(name)} is not a directory, and not a name on the hub such as Qwen/Qwen3-0.6B"
@@ -135,8 +136,10 @@ def find_directory(name: str | os.PathLike[str]) -> Path:
 
     try:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        # The text of an OSError holds a path of the cache; `strerror` is the sentence alone.
+        text = (getattr(error, "strerror", None) or str(error)).strip()
+        reason = text.splitlines()[0][:200] if text else type(error).__name__
         raise CheckpointError(
             f"{name} is not a directory here and could not be fetched from the hub: {reason}"
         ) from error
@@ -145,13 +148,32 @@ def find_directory(name: str | os.PathLike[str]) -> Path:
 def read_config(directory: Path) -> tuple[Family, ModelConfig]:
     """The family of a checkpoint directory, and its configuration."""
     raw = read_json(directory / "config.json")
-    family = family_of(raw.get("model_type"))
+    model_type = raw.get("model_type")
+    family = family_of(model_type if isinstance(model_type, str) else None)
     try:
-        return family, family.read(raw)
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+        config = family.read(raw)
+        _check_types(config)
+        return family, config
+    except CheckpointError:
+        raise
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"config.json: {error}") from error
+
+
+def _check_types(config: ModelConfig) -> None:
+    """Refuses fields that are not of the type that the configs declare: JSON can hold anything."""
+    for part in (config.vision, config.audio, config.text):
+        for field in () if part is None else dataclasses.fields(part):
+            value = getattr(part, field.name)
+            # Dense models have no experts; all other sizes are those of something.
+            least = 0 if "expert" in field.name else 1
+            fits = {
+                int: is_whole(value) and value >= least,
+                float: is_number(value),
+                bool: isinstance(value, bool),
+            }
+            if not fits.get(field.type, True):
+                raise ValueError(f"{field.name} cannot be {value!r}")
 
 
 def abstract_parts(config: ModelConfig, images: ImageConfig, dtype: Any = jnp.float32) -> Parts:
@@ -177,7 +199,7 @@ def _settings(kind: type[C], directory: Path, *, needed: bool) -> C:
     try:
         return kind.from_pretrained(directory)
     except FileNotFoundError as error:
-        raise CheckpointError(f"no preprocessor_config.json in {directory}") from error
+        raise CheckpointError("no preprocessor_config.json in the checkpoint directory") from error
     except ValueError as error:
         raise CheckpointError(f"the processor settings cannot be used: {error}") from error
 

@@ -5,6 +5,7 @@ little-endian bytes (https://github.com/huggingface/safetensors#format), so it i
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def open_tensors(directory: Path) -> dict[str, StoredTensor]:
         weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise CheckpointError(f"{index.name} has no weight_map")
+        if not all(isinstance(shard, str) for shard in weight_map.values()):
+            raise CheckpointError(f"{index.name}: weight_map must name a file for each tensor")
         shards = sorted(set(weight_map.values()))
         absent = [name for name in shards if Path(name).name != name or not (directory / name).is_file()]
         if absent:
@@ -56,8 +59,17 @@ def open_tensors(directory: Path) -> dict[str, StoredTensor]:
         return tensors
     single = directory / "model.safetensors"
     if not single.is_file():
-        raise CheckpointError(f"no model.safetensors and no model.safetensors.index.json in {directory}")
+        raise CheckpointError("no model.safetensors and no model.safetensors.index.json in the checkpoint directory")
     return _open_file(single)
+
+
+def _entry(entry: object) -> tuple[str, tuple[int, ...], int, int]:
+    """Dtype, shape and place of a header's entry; no dtype where the entry is malformed."""
+    match entry:
+        case {"dtype": str(code), "shape": [*shape], "data_offsets": [int(begin), int(end)]}:
+            if all(isinstance(size, int) and size >= 0 for size in shape):
+                return code, tuple(shape), begin, end
+    return "", (), 0, 0
 
 
 def _open_file(path: Path) -> dict[str, StoredTensor]:
@@ -70,19 +82,19 @@ def _open_file(path: Path) -> dict[str, StoredTensor]:
             header = json.loads(file.read(length))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise CheckpointError(f"{path.name} is not a safetensors file: its header is not JSON") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path.name} is not a safetensors file: its header is a {type(header).__name__}")
     header.pop("__metadata__", None)
     if not header:
         return {}
     data = np.memmap(path, mode="r", dtype=np.uint8)[8 + length :]
     found = {}
     for name, entry in header.items():
-        dtype = _DTYPES.get(entry["dtype"])
-        if dtype is None:
-            raise CheckpointError(
-                f"{path.name}: {name} is stored as {entry['dtype']}; supported are {', '.join(_DTYPES)}"
-            )
-        shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
-        if not 0 <= begin <= end <= len(data) or end - begin != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
+        code, shape, begin, end = _entry(entry)
+        dtype = _DTYPES.get(code)
+        if code and dtype is None:
+            raise CheckpointError(f"{path.name}: {name} is stored as {code}; supported are {', '.join(_DTYPES)}")
+        if dtype is None or not 0 <= begin <= end <= len(data) or end - begin != math.prod(shape) * dtype.itemsize:
             raise CheckpointError(f"{path.name} is cut short or malformed at {name}")
         found[name] = StoredTensor(data, dtype, shape, begin, end)
     return found

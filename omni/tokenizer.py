@@ -93,7 +93,7 @@ class Tokenizer:
         """
         path = Path(directory)
         if not cls.exists(path):
-            raise CheckpointError(f"neither tokenizer.json nor vocab.json and merges.txt is in {path}")
+            raise CheckpointError("neither tokenizer.json nor vocab.json and merges.txt is in the checkpoint directory")
         try:
             if (path / "tokenizer.json").is_file():
                 plain, added = _from_json(read_json(path / "tokenizer.json"))
@@ -110,7 +110,7 @@ class Tokenizer:
         except CheckpointError:
             raise
         except Exception as error:  # tokenizers raises bare Exception
-            raise CheckpointError(f"the tokenizer in {path} cannot be read: {error}") from error
+            raise CheckpointError(f"the tokenizer cannot be read: {error}") from error
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text; what looks like a control token is text too.
