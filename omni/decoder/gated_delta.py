@@ -55,9 +55,10 @@ def recurrent(
     Returns:
         The outputs, in the dtype of `q`, and the state after the last real token, in float32.
     """
-    x, S_BNHU = _prepare(q, k, v, g, beta, initial_state, counts, normalize_qk)
+    S_BNHU = _begin(k, v, initial_state)
+    tokens = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), _ready(_inputs(q, k, v, g, beta, counts), normalize_qk))
 
-    def step(S_BKGHU, token: _Inputs):
+    def step(S_BKGHU, token: _Ready):
         q_BKH, k_BKH, v_BKGU, g_BKG, beta_BKG = token
         S_BKGHU = S_BKGHU * jnp.exp(g_BKG)[..., None, None]
         said_BKGU = (S_BKGHU * k_BKH[:, :, None, :, None]).sum(-2)
@@ -65,7 +66,7 @@ def recurrent(
         S_BKGHU = S_BKGHU + k_BKH[:, :, None, :, None] * change_BKGU[..., None, :]
         return S_BKGHU, (S_BKGHU * q_BKH[:, :, None, :, None]).sum(-2)
 
-    S, out_TBKGU = lax.scan(step, _grouped(S_BNHU, k.shape[2]), jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), x))
+    S, out_TBKGU = lax.scan(step, _grouped(S_BNHU, k.shape[2]), tokens)
     return jnp.moveaxis(out_TBKGU, 0, 1).reshape(v.shape).astype(q.dtype), S.reshape(S_BNHU.shape)
 
 
@@ -86,11 +87,12 @@ def chunked(
     With G the sum of g from the chunk's start, D[i, j] = exp(G[i] − G[j]) for j ≤ i, and L the part below the diagonal
     of β (K Kᵀ ∘ D), the changes to S that the chunk's tokens write are (I + L)⁻¹ β (V − exp(G) K S).
     """
-    x, S_BNHU = _prepare(q, k, v, g, beta, initial_state, counts, normalize_qk)
+    S_BNHU = _begin(k, v, initial_state)
+    chunks = _cut(_inputs(q, k, v, g, beta, counts), chunk_size)
     dot = partial(_dot, dtype=jnp.float32)
 
     def step(S, chunk: _Inputs):
-        q, k, v, g, beta = chunk
+        q, k, v, g, beta = _heads_first(_ready(chunk, normalize_qk))
         q, k = q[:, :, None], k[:, :, None]  # one for all values heads of the group
         faded = jnp.exp(jnp.cumsum(g, axis=-1))[..., None]
         D = _decays(g)
@@ -102,9 +104,9 @@ def chunked(
         read = dot("...ih,...hu->...iu", q * faded, S)
         out = read + dot("...ij,...ju->...iu", dot("...ih,...jh->...ij", q, k) * D, change)
         left = D[..., -1, :, None]  # of each write at the end of the chunk
-        return S * faded[..., -1:, :] + dot("...ih,...iu->...hu", k * left, change), out
+        return S * faded[..., -1:, :] + dot("...ih,...iu->...hu", k * left, change), _tokens_first(out)
 
-    S, out = lax.scan(step, _grouped(S_BNHU, k.shape[2]), _cut(x, chunk_size))
+    S, out = lax.scan(step, _grouped(S_BNHU, k.shape[2]), chunks)
     return _joined(out, v.shape).astype(q.dtype), S.reshape(S_BNHU.shape)
 
 
@@ -134,9 +136,16 @@ def chunked_fast(
     """
     if chunk_size < 1 or chunk_size & (chunk_size - 1):
         raise ValueError(f"chunk_size={chunk_size} is not a power of two")
-    x, S_BNHU = _prepare(q, k, v, g, beta, initial_state, counts, normalize_qk)
-    chunks = _cut(x, min(chunk_size, 1 << (q.shape[1] - 1).bit_length()))
-    within, across = partial(_within, dtype=dtype), partial(_across, dtype=dtype)
+    S_BNHU = _begin(k, v, initial_state)
+    chunks = _cut(_inputs(q, k, v, g, beta, counts), min(chunk_size, 1 << (q.shape[1] - 1).bit_length()))
+
+    def within(chunk: _Inputs) -> _Solved:
+        return _within(_heads_first(_ready(chunk, normalize_qk)), dtype)
+
+    def across(S: jax.Array, solved: _Solved) -> tuple[jax.Array, jax.Array]:
+        S, out = _across(S, solved, dtype)
+        return S, _tokens_first(out)
+
     S_BKGHU = _grouped(S_BNHU, k.shape[2])
     if jax.default_backend() == "cpu":
         # All of a chunk at once, while it is in the cache.
@@ -148,13 +157,24 @@ def chunked_fast(
 
 
 class _Inputs(NamedTuple):
-    """What the rule reads, in float32, value heads in groups [..., K, G]; pads are zeros, which write nothing."""
+    """What the rule is given."""
 
-    q: jax.Array
-    k: jax.Array
-    v: jax.Array
-    g: jax.Array
-    beta: jax.Array
+    q: jax.Array  # [..., K, H]
+    k: jax.Array  # [..., K, H]
+    v: jax.Array  # [..., N, U]
+    g: jax.Array  # [..., N]
+    beta: jax.Array  # [..., N]
+    real: jax.Array | None  # [...]: False for pads
+
+
+class _Ready(NamedTuple):
+    """What the rule reads, in float32, with its value heads in groups; pads are zeros, which write nothing."""
+
+    q: jax.Array  # [..., K, H]
+    k: jax.Array  # [..., K, H]
+    v: jax.Array  # [..., K, G, U]
+    g: jax.Array  # [..., K, G]
+    beta: jax.Array  # [..., K, G]
 
 
 class _Solved(NamedTuple):
@@ -168,7 +188,7 @@ class _Solved(NamedTuple):
     left: jax.Array  # [..., G, C]: what the end of the chunk finds of each write
 
 
-def _within(chunk: _Inputs, dtype: Any) -> _Solved:
+def _within(chunk: _Ready, dtype: Any) -> _Solved:
     """All that does not depend on the state, for any leading axes."""
     q, k, v, g, beta = chunk
     C = k.shape[-2]
@@ -192,20 +212,9 @@ def _across(S: jax.Array, x: _Solved, dtype: Any) -> tuple[jax.Array, jax.Array]
     return faded[..., -1:, :] * S + writes, faded * said[..., C:, :] + change[..., C:, :]
 
 
-def _prepare(q, k, v, g, beta, initial_state, counts, normalize_qk: bool) -> tuple[_Inputs, jax.Array]:
-    """float32, unit lengths, the scale of the queries, zeros for pads; and the state to begin with."""
-    B, T, K, H = k.shape
-    N, U = v.shape[2:]
-    x = _Inputs(*(a.astype(jnp.float32) for a in (q, k, v, g, beta)))
-    if counts is not None:
-        real_BT = jnp.arange(T) < counts[:, None]
-        x = _Inputs(*(jnp.where(real_BT.reshape(B, T, *[1] * (a.ndim - 2)), a, 0) for a in x))
-    q, k, v, g, beta = x
-    if normalize_qk:
-        q, k = (a * lax.rsqrt(jnp.sum(a * a, axis=-1, keepdims=True) + _EPS) for a in (q, k))
-    v, g, beta = (a.reshape(B, T, K, N // K, *a.shape[3:]) for a in (v, g, beta))
-    S = jnp.zeros((B, N, H, U), jnp.float32) if initial_state is None else initial_state.astype(jnp.float32)
-    return _Inputs(q * H**-0.5, k, v, jnp.maximum(g, _LOWEST_LOG_GATE), beta), S
+def _begin(k: jax.Array, v: jax.Array, state: jax.Array | None) -> jax.Array:
+    shape = (k.shape[0], v.shape[2], k.shape[3], v.shape[3])
+    return jnp.zeros(shape, jnp.float32) if state is None else state.astype(jnp.float32)
 
 
 def _grouped(S_BNHU: jax.Array, key_heads: int) -> jax.Array:
@@ -213,22 +222,49 @@ def _grouped(S_BNHU: jax.Array, key_heads: int) -> jax.Array:
     return S_BNHU.reshape(B, key_heads, N // key_heads, H, U)
 
 
+def _inputs(q, k, v, g, beta, counts: jax.Array | None) -> _Inputs:
+    return _Inputs(q, k, v, g, beta, None if counts is None else jnp.arange(k.shape[1]) < counts[:, None])
+
+
+def _ready(x: _Inputs, normalize_qk: bool) -> _Ready:
+    """Zeros for pads, unit lengths, the scale of the queries, gates that have a logarithm."""
+    real = x.real
+    q, k, v, g, beta = (a.astype(jnp.float32) for a in x[:5])
+    if real is not None:
+        q, k, v, g, beta = (
+            jnp.where(real.reshape(*real.shape, *[1] * (a.ndim - real.ndim)), a, 0) for a in (q, k, v, g, beta)
+        )
+    if normalize_qk:
+        q, k = (a * lax.rsqrt(jnp.sum(a * a, axis=-1, keepdims=True) + _EPS) for a in (q, k))
+    *leading, K, H = k.shape
+    v, g, beta = v.reshape(*leading, K, -1, v.shape[-1]), g.reshape(*leading, K, -1), beta.reshape(*leading, K, -1)
+    return _Ready(q * H**-0.5, k, v, jnp.maximum(g, _LOWEST_LOG_GATE), beta)
+
+
 def _cut(x: _Inputs, C: int) -> _Inputs:
-    """[B, T, K, ...] to [chunks, B, K, ..., C, width]; the tail of the last chunk is zeros, as pads are."""
-    B, T = x.k.shape[:2]
+    """[B, T, ...] to [chunks, B, C, ...]; the tail of the last chunk is zeros, as pads are."""
 
-    def cut(a: jax.Array, trailing: int) -> jax.Array:
-        a = jnp.pad(a, [(0, 0), (0, -T % C)] + [(0, 0)] * (a.ndim - 2))
-        a = jnp.moveaxis(a.reshape(B, -1, C, *a.shape[2:]), 1, 0)
-        return jnp.moveaxis(a, 2, a.ndim - 1 - trailing)
+    def cut(a: jax.Array) -> jax.Array:
+        a = jnp.pad(a, [(0, 0), (0, -a.shape[1] % C)] + [(0, 0)] * (a.ndim - 2))
+        return jnp.moveaxis(a.reshape(a.shape[0], -1, C, *a.shape[2:]), 1, 0)
 
-    return _Inputs(cut(x.q, 1), cut(x.k, 1), cut(x.v, 1), cut(x.g, 0), cut(x.beta, 0))
+    return jax.tree.map(cut, x)
 
 
-def _joined(out_XBKGCU: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _heads_first(x: _Ready) -> _Ready:
+    """[..., C, K, ...] to [..., K, ..., C, width]."""
+    q, k = (jnp.moveaxis(a, -3, -2) for a in (x.q, x.k))
+    return _Ready(q, k, jnp.moveaxis(x.v, -4, -2), *(jnp.moveaxis(a, -3, -1) for a in (x.g, x.beta)))
+
+
+def _tokens_first(out_BKGCU: jax.Array) -> jax.Array:
+    return jnp.moveaxis(out_BKGCU, 3, 1)
+
+
+def _joined(out_XBCKGU: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """The outputs of chunks to [B, T, N, U], without the tail."""
     B, T, N, U = shape
-    return jnp.transpose(out_XBKGCU, (1, 0, 4, 2, 3, 5)).reshape(B, -1, N, U)[:, :T]
+    return jnp.moveaxis(out_XBCKGU, 0, 1).reshape(B, -1, N, U)[:, :T]
 
 
 def _decays(g: Float[jax.Array, "*batch C"]) -> Float[jax.Array, "*batch C C"]:

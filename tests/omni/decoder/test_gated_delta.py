@@ -35,6 +35,11 @@ def compiled(form: str, **options):
     return jax.jit(partial(FORMS[form], **options))
 
 
+def run(form: str, x, counts=(150, 150)) -> tuple[jax.Array, jax.Array]:
+    """Of 2 rows of 150 tokens, on from a state: one program for all such tests."""
+    return compiled(form)(*x, counts=jnp.asarray(counts, jnp.int32))
+
+
 def close(found, expected, bound: float = 1e-5) -> None:
     for ours, theirs in zip(found, expected, strict=True):
         assert relative_error(ours, theirs) < bound
@@ -73,7 +78,7 @@ def test_without_a_state_begins_at_zero(form):
 def test_gates_that_keep_or_forget_everything(form, gate):
     q, k, v, g, beta = draw(2, 150)
     x = q, k, v, jnp.full_like(g, gate), beta, state(2)
-    close(compiled(form)(*x), exact(*x))
+    close(run(form, x), exact(*x))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -81,10 +86,10 @@ def test_equal_keys_written_in_full(form):
     """The hardest triangular system: powers of it exceed 1e17, its inverse has nothing above 1."""
     q, k, v, g, _ = draw(2, 150)
     x = q, jnp.broadcast_to(k[:, :1], k.shape), v, jnp.zeros_like(g), jnp.ones_like(g), state(2)
-    close(compiled(form)(*x), exact(*x))
+    close(run(form, x), exact(*x))
 
 
-@pytest.mark.parametrize("chunk_size", [1, 8, 128])
+@pytest.mark.parametrize("chunk_size", [1, 128])
 @pytest.mark.parametrize("form", ["chunked", "chunked_fast"])
 def test_chunk_size_changes_nothing(form, chunk_size):
     x = draw(2, 150)
@@ -93,7 +98,7 @@ def test_chunk_size_changes_nothing(form, chunk_size):
 
 def test_schedules_agree(monkeypatch):
     x = draw(2, 150)
-    expected = jax.jit(lambda *x: chunked_fast(*x))(*x)
+    expected = compiled("chunked_fast")(*x)
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     close(jax.jit(lambda *x: chunked_fast(*x))(*x), expected, 1e-6)
 
@@ -117,25 +122,25 @@ def test_unit_length_is_an_option(form):
 def test_split_anywhere_equals_whole(form, cut):
     """Both parts stand at the start of arrays of one length, with pads behind them."""
     x = draw(2, 150)
-    rule, counts = compiled(form), jnp.asarray([cut, cut], jnp.int32)
-    first, S = rule(*x, state(2), counts=counts)
-    second, S = rule(*(jnp.roll(a, -cut, axis=1) for a in x), S, counts=150 - counts)
+    first, S = run(form, (*x, state(2)), (cut, cut))
+    second, S = run(form, (*(jnp.roll(a, -cut, axis=1) for a in x), S), (150 - cut, 150 - cut))
     close((jnp.concatenate([first[:, :cut], second[:, : 150 - cut]], 1), S), exact(*x, state(2)))
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_pads_change_nothing(form):
-    counts = [70, 0, 1, 64]
-    x = padded = draw(4, 70)
+@pytest.mark.parametrize("counts", [(70, 0), (1, 64)])
+def test_pads_change_nothing(form, counts):
+    x = padded = draw(2, 150)
     for row, count in enumerate(counts):
         padded = tuple(a.at[row, count:].set(jnp.nan) for a in padded)
-    out, S = compiled(form)(*padded, state(4), counts=jnp.asarray(counts, jnp.int32))
+    out, S = run(form, (*padded, state(2)), counts)
     assert np.isfinite(np.asarray(out)).all()
-    np.testing.assert_array_equal(S[1], state(4)[1])
     for row, count in enumerate(counts):
+        alone = exact(*(a[row : row + 1, :count] for a in x), state(2)[row : row + 1])
         if count:
-            alone = exact(*(a[row : row + 1, :count] for a in x), state(4)[row : row + 1])
             close((out[row : row + 1, :count], S[row : row + 1]), alone)
+        else:
+            np.testing.assert_array_equal(S[row], state(2)[row])
 
 
 def test_lower_precision_keeps_the_state():
