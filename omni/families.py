@@ -63,6 +63,7 @@ class Family:
         prefixes: tensor prefixes found in files -> canonical ones; the longest that fits wins.
         skipped: prefixes of tensors that belong to parts this library does not run (speech output).
         template: file name of the default chat template in omni/assets/templates.
+        saved_config: config.json -> config.json of a directory that lacks the skipped tensors.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Family:
     prefixes: Mapping[str, str]
     skipped: tuple[str, ...]
     template: str
+    saved_config: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
 
     def canonical(self, name: str) -> str | None:
         """The canonical name of a tensor in a file, or None for one that is skipped knowingly."""
@@ -167,6 +169,11 @@ def _read_omni(raw: Mapping[str, Any]) -> ModelConfig:
     )
 
 
+def _without_speech(raw: Mapping[str, Any]) -> dict[str, Any]:
+    # The form in which models that only write text are published; a thinker alone has no such field.
+    return {**raw, "enable_audio_output": False} if "thinker_config" in raw else dict(raw)
+
+
 QWEN3_OMNI = Family(
     name="Qwen3-Omni",
     model_types=("qwen3_omni_moe", "qwen3_omni_moe_thinker"),
@@ -184,6 +191,7 @@ QWEN3_OMNI = Family(
     },
     skipped=("talker.", "code2wav.", "token2wav."),
     template="omni.jinja",
+    saved_config=_without_speech,
 )
 
 # --- Qwen3, text alone --------------------------------------------------------------------------------------------

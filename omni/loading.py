@@ -24,6 +24,7 @@ from omni.errors import CheckpointError, is_number, is_whole
 from omni.families import Family, family_of
 from omni.model import Model
 from omni.safetensors_file import open_tensors
+from omni.saving import Origin
 from omni.template import ChatTemplate
 from omni.tokenizer import Tokenizer
 from processors import AudioConfig as MelConfig
@@ -106,6 +107,15 @@ def load(
     return Model(
         os.fspath(name),
         config,
+        parts=model,
+        origin=Origin(
+            directory,
+            family,
+            raw,
+            sources,
+            names={canonical: tensor.name for canonical, tensor in stored.items()},
+            absent=tuple(part for part in PARTS if getattr(whole, part) is not None and part not in parts),
+        ),
         media=MediaEncoder(
             ImageProcessor(images),
             VideoProcessor(videos),

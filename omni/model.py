@@ -1,12 +1,15 @@
 """A loaded model: embeddings, logits, replies."""
 
+import os
 import secrets
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+from flax import nnx
 from jaxtyping import Float, Integer
 
 from omni.chat import Chat
@@ -22,6 +25,7 @@ from omni.inputs import Inputs, from_layout, media_layout
 from omni.layout import lay_out
 from omni.messages import parse
 from omni.reply import Reply, Usage
+from omni.saving import Origin, save
 from omni.spoken import Spoken, encode_after
 from omni.template import ChatTemplate
 from omni.tokenizer import Tokenizer
@@ -37,6 +41,8 @@ class Model:
     Attributes:
         name: the name or path it was loaded from.
         config: the parts it has.
+        parts: the NNX modules, as `.vision`, `.audio` and `.text`. Training may change their parameters: `save` writes
+            them as they are, while `encode` and `generate` go on with those that were loaded.
         media: processors and towers.
         tokenizer: None when the directory has none; token ids then stand for text.
     """
@@ -46,6 +52,8 @@ class Model:
         name: str,
         config: ModelConfig,
         *,
+        parts: nnx.Module,
+        origin: Origin,
         media: MediaEncoder,
         decoder: TextDecoder | None,
         tokenizer: Tokenizer | None,
@@ -54,7 +62,8 @@ class Model:
         notice: str | None = None,
     ):
         self.name, self.config, self.media, self.tokenizer = name, config, media, tokenizer
-        self.notice = notice
+        self.parts, self.notice = parts, notice
+        self._origin = origin
         self._template, self._generation = template, generation
         self._engine = None
         if decoder is not None:
@@ -231,6 +240,30 @@ class Model:
             options: defaults for every turn, as in `generate`.
         """
         return Chat(self, system, **options)
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    def save(
+        self, directory: str | os.PathLike[str], *, max_shard_size: int | str = "5GB", overwrite: bool = False
+    ) -> None:
+        """Writes a checkpoint directory that `omni.load` and transformers read.
+
+        Weights go under the names and in the shapes they had in the files, tokenizer, template and settings are copied,
+        config.json tells the dtype of the weights. What loading skips is not written: of a Qwen3-Omni that speaks, one
+        that only writes text is saved. A directory that did not exist appears all at once; in one that did, config.json
+        comes last.
+
+        Args:
+            directory: where to; made if absent.
+            max_shard_size: most weights in a file: a number of bytes, or such as "5GB" and "512MiB". What fits in one
+                file has no index.
+            overwrite: replace a checkpoint that is there; other files stay.
+
+        Raises:
+            InputError: a part was not loaded, an option cannot be used, or the directory holds a checkpoint already.
+            CheckpointError: the directory that the model was loaded from is gone.
+        """
+        save(self.parts, self._origin, Path(directory).resolve(), max_shard_size=max_shard_size, overwrite=overwrite)
 
     # --- parts that chat and the command line share ---------------------------------------------------------------
 

@@ -1,14 +1,17 @@
 """Memory-mapped safetensors files, bfloat16 included, without copying a byte before it is needed.
 
 The safetensors package hands NumPy no bfloat16 and copies every tensor; the format is a length, a JSON header and raw
-little-endian bytes (https://github.com/huggingface/safetensors#format), so it is read here directly.
+little-endian bytes (https://github.com/huggingface/safetensors#format), so it is read and written here directly.
 """
 
 import json
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import jax
 import ml_dtypes
 import numpy as np
 
@@ -21,8 +24,9 @@ _MAX_HEADER = 100_000_000
 
 @dataclass(frozen=True, eq=False)
 class StoredTensor:
-    """One tensor of a file: its shape and dtype are known, its bytes are read when `array` is used."""
+    """One tensor of a file: its name, shape and dtype are known, its bytes are read when `array` is used."""
 
+    name: str
     file: np.ndarray
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -96,5 +100,29 @@ def _open_file(path: Path) -> dict[str, StoredTensor]:
             raise CheckpointError(f"{path.name}: {name} is stored as {code}; supported are {', '.join(_DTYPES)}")
         if dtype is None or not 0 <= begin <= end <= len(data) or end - begin != math.prod(shape) * dtype.itemsize:
             raise CheckpointError(f"{path.name} is cut short or malformed at {name}")
-        found[name] = StoredTensor(data, dtype, shape, begin, end)
+        found[name] = StoredTensor(name, data, dtype, shape, begin, end)
     return found
+
+
+def write_tensors(path: Path, layout: Mapping[str, jax.ShapeDtypeStruct], arrays: Iterable[np.ndarray]) -> None:
+    """Writes one file; each array is asked for when those before it have been written.
+
+    Args:
+        path: a file that does not exist yet.
+        layout: tensor name -> shape and dtype.
+        arrays: the tensors, in the order of `layout`.
+    """
+    codes = {dtype: code for code, dtype in _DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for name, leaf in layout.items():
+        end = at + leaf.size * leaf.dtype.itemsize
+        header[name] = {"dtype": codes[leaf.dtype], "shape": leaf.shape, "data_offsets": (at, end)}
+        at = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the weights begin aligned
+    with path.open("xb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for leaf, array in zip(layout.values(), arrays, strict=True):
+            assert (array.shape, array.dtype) == (leaf.shape, leaf.dtype)
+            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

@@ -1,0 +1,215 @@
+"""From the parameters of a model back to a checkpoint directory, in the form it was loaded from.
+
+Each tensor gets the name and the shape that it had in the files, so whatever read the first directory reads the second.
+Parts that loading skips, such as Qwen3-Omni's speech output, are not there to be written, and config.json then says so.
+"""
+
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from tqdm import tqdm
+
+from omni.errors import CheckpointError, InputError, shown
+from omni.families import Family, Source
+from omni.safetensors_file import write_tensors
+
+# Copied as they are; what else lies in a directory is not part of a checkpoint.
+_COPIED = (
+    "generation_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+_SILENT_BYTES = 1 << 30
+
+Shard = dict[str, jax.ShapeDtypeStruct]
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """What a model remembers of the directory it was loaded from.
+
+    Attributes:
+        directory: where its other files lie.
+        family: the kind of checkpoint.
+        config: the content of config.json.
+        sources: parameter path -> where it lies, in canonical names.
+        names: canonical tensor name -> name in the files.
+        absent: parts that were not loaded.
+    """
+
+    directory: Path
+    family: Family
+    config: Mapping[str, Any]
+    sources: Mapping[str, Source]
+    names: Mapping[str, str]
+    absent: tuple[str, ...]
+
+
+def save(
+    parts: nnx.Module, origin: Origin, directory: Path, *, max_shard_size: int | str = "5GB", overwrite: bool = False
+) -> None:
+    """Writes a checkpoint directory; see `Model.save`.
+
+    Args:
+        parts: the parameter tree.
+        origin: where it was loaded from.
+        directory: where to.
+        max_shard_size: most bytes of weights in a file.
+        overwrite: replace a checkpoint that is there.
+
+    Raises:
+        InputError: the model is not whole, an option cannot be used, or the place is taken.
+        CheckpointError: the directory that it was loaded from is gone.
+    """
+    if origin.absent:
+        missing = " and ".join(origin.absent)
+        raise InputError("part_not_loaded", f"a checkpoint is saved whole, and this model was loaded without {missing}")
+    if directory.exists() and not directory.is_dir():
+        raise InputError("not_a_directory", "the place to save to is a file")
+    if not overwrite and any(_files_of_a_checkpoint(directory)):
+        raise InputError("checkpoint_exists", "the directory holds a checkpoint already; overwrite=True replaces it")
+    if not origin.directory.is_dir():
+        raise CheckpointError("the directory that the model was loaded from, and its tokenizer with it, is gone")
+    parameters = {".".join(map(str, path)): leaf.get_value() for path, leaf in _flat(parts)}
+    dtypes = sorted({leaf.dtype.name for leaf in parameters.values()})
+    if dtypes not in (["float32"], ["bfloat16"]):
+        raise InputError("bad_dtype", f"weights are saved all float32 or all bfloat16, not {' and '.join(dtypes)}")
+    shards = _shards(parameters, origin, _bytes(max_shard_size))
+
+    # What is half done lies beside or, where the directory stands already and may be a mount, hidden within.
+    name = f".{directory.name}.saving-{secrets.token_hex(4)}"
+    staging = directory / name if directory.is_dir() else directory.with_name(name)
+    staging.mkdir(parents=True)
+    try:
+        _write_weights(staging, shards, parameters, origin)
+        for file in _COPIED:
+            if (origin.directory / file).is_file():
+                shutil.copyfile(origin.directory / file, staging / file)
+        _write_json(staging / "config.json", _config(origin, dtypes[0]))
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    _put_in_place(staging, directory)
+
+
+def _flat(parts: nnx.Module) -> Any:
+    return nnx.to_flat_state(nnx.state(parts, nnx.Param))
+
+
+def _bytes(size: int | str) -> int:
+    """Bytes from a number or from such as "5GB" and "512 MiB".
+
+    Raises:
+        InputError: it is neither.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:([KMGT]?)(i?)B)?", str(size), re.IGNORECASE)
+    if match:
+        number, unit, binary = match.groups(default="")
+        most = int(float(number) * (1024 if binary else 1000) ** _UNITS[unit.upper()])
+        if most > 0:
+            return most
+    raise InputError("bad_shard_size", f"max_shard_size must be bytes, or such as '5GB' or '512MiB', got {shown(size)}")
+
+
+def _shards(parameters: Mapping[str, jax.Array], origin: Origin, most: int) -> list[Shard]:
+    """The tensors of each file, in the order in which they will be read from the device."""
+    shards: list[Shard] = [{}]
+    room = most
+    for path, value in parameters.items():
+        for canonical, _, shape in origin.sources[path].pieces(value.shape):
+            size = math.prod(shape) * value.dtype.itemsize
+            if size > room and shards[-1]:
+                shards.append({})
+                room = most
+            shards[-1][origin.names[canonical]] = jax.ShapeDtypeStruct(shape, value.dtype)
+            room -= size
+    return shards
+
+
+def _write_weights(directory: Path, shards: list[Shard], parameters: Mapping[str, jax.Array], origin: Origin) -> None:
+    total = sum(value.nbytes for value in parameters.values())
+    silent = total < _SILENT_BYTES or not sys.stderr.isatty()
+    with tqdm(total=total, unit="B", unit_scale=True, desc="saving weights", disable=silent) as bar:
+        arrays = _read(parameters, origin.sources, bar)
+        if len(shards) == 1:
+            write_tensors(directory / "model.safetensors", shards[0], arrays)
+            return
+        weight_map: dict[str, str] = {}
+        for i, shard in enumerate(shards, start=1):
+            file = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
+            write_tensors(directory / file, shard, islice(arrays, len(shard)))
+            weight_map |= dict.fromkeys(shard, file)
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    _write_json(directory / "model.safetensors.index.json", index)
+
+
+def _read(parameters: Mapping[str, jax.Array], sources: Mapping[str, Source], bar: Any) -> Iterator[np.ndarray]:
+    """Every tensor in turn; of a stack of layers, one layer at a time comes to the host."""
+    for path, value in parameters.items():
+        source = sources[path]
+        depth = min(source.stacked, 1)
+        at, host = None, np.empty(0)
+        for _, place, _ in source.pieces(value.shape):
+            if place[:depth] != at:
+                at, host = place[:depth], np.asarray(value[place[:depth]])
+            array = host[place[depth:]]
+            yield array
+            bar.update(array.nbytes)
+
+
+def _config(origin: Origin, dtype: str) -> dict[str, Any]:
+    """config.json with the dtype of what is written, wherever it names one."""
+
+    def renamed(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {key: dtype if key in ("dtype", "torch_dtype") else renamed(inner) for key, inner in value.items()}
+
+    config = renamed(origin.family.saved_config(origin.config))
+    return config if "dtype" in config or "torch_dtype" in config else config | {"dtype": dtype}
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _files_of_a_checkpoint(directory: Path) -> list[Path]:
+    names = ("config.json", "model.safetensors.index.json")
+    return [directory / name for name in names if (directory / name).exists()] + list(
+        directory.glob("model*.safetensors")
+    )
+
+
+def _put_in_place(staging: Path, directory: Path) -> None:
+    """Where the directory stands already, config.json goes first and comes last: nothing half done has one."""
+    if not directory.exists():
+        staging.rename(directory)
+        return
+    for path in _files_of_a_checkpoint(directory) + [directory / name for name in _COPIED]:
+        path.unlink(missing_ok=True)
+    for path in sorted(staging.iterdir(), key=lambda path: path.name == "config.json"):
+        os.replace(path, directory / path.name)
+    staging.rmdir()
