@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from omni.encoding import as_medium
-from omni.errors import InputError
+from omni.errors import InputError, shown
 from omni.generation.engine import Session
 from omni.generation.run import Row, run, text_stream
 from omni.inputs import Inputs
@@ -61,7 +61,6 @@ class Chat:
         The turn joins the conversation when the answer ends, or when the caller stops listening; not when it fails.
         """
         _check_options(options)
-        given, encoded = self._user_message(text, media)
         chosen = {"max_new_tokens": 512, "stop": (), **self._options, **options}
         full = self._model.options(
             1,
@@ -73,12 +72,14 @@ class Chat:
             chosen["stop"],
         )
         row = Row(text_stream(self._model.tokenizer, full.stop))
-        inputs = self._model.prepare_turn([*self._encoded, encoded], self._spoken)
-        return self._pieces(given, encoded, inputs, row, full)
+        given, encoded = self._user_message(text, media)
+        return self._pieces(given, encoded, row, full)
 
-    def _pieces(self, given: dict, encoded: dict, inputs: Inputs, row: Row, options: Any) -> Iterator[str]:
+    def _pieces(self, given: dict, encoded: dict, row: Row, options: Any) -> Iterator[str]:
         from omni.model import reply
 
+        # Only now: another turn may have joined since the stream was made.
+        inputs = self._model.prepare_turn([*self._encoded, encoded], self._spoken)
         cached, session = self._prefill(inputs)
         try:
             for _, piece in run(self._model.engine, session, [row], options):
@@ -127,8 +128,10 @@ class Chat:
             content = [*given, {"type": "text", "text": text}]
         elif media:
             raise InputError("bad_messages", "give either text and media, or one content list that holds both")
-        else:
+        elif isinstance(text, list | tuple):
             content = list(text)
+        else:
+            raise InputError("bad_messages", f"say a string or a list of parts, got {shown(text)}")
         message = {"role": "user", "content": content}
         # Parsed parts have their types; the embeddings take the media's places, once and for all turns.
         parsed = parse([message])

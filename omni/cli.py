@@ -1,5 +1,6 @@
 """The command line: omni chat, encode, inspect, info."""
 
+import os
 import sys
 import time
 import warnings
@@ -93,6 +94,7 @@ def encode(
                     readable.append((as_medium(source), source, target))
                 except InputError as error:
                     failed.append(f"{source}: {error}")
+                    bar.update()
             for result, (_, source, target) in zip(
                 loaded.media.try_stream([medium for medium, _, _ in readable], batch_size), readable, strict=True
             ):
@@ -168,8 +170,8 @@ def _targets(sources: list[str], out: Path) -> Iterator[tuple[str, Path]]:
     taken: set[Path] = set()
     for source in sources:
         path = Path(source)
-        if "://" not in source and not source.startswith("data:") and path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        if "://" not in source and not source.startswith("data:") and os.path.isdir(path):
+            found = sorted(p for p in path.rglob("*") if p.is_file() and _may_be_medium(p))
             pairs = [(str(p), out / f"{p.relative_to(path)}.safetensors") for p in found]
         else:
             name = "data" if source.startswith("data:") else path.name
@@ -181,12 +183,22 @@ def _targets(sources: list[str], out: Path) -> Iterator[tuple[str, Path]]:
             yield given, target
 
 
+def _may_be_medium(path: Path) -> bool:
+    # The embeddings of an earlier go may lie in the same folder.
+    return not path.name.startswith(".") and path.suffix != ".safetensors"
+
+
 def main() -> None:
     """Runs the command line; bad input is one line on stderr and exit code 2."""
     try:
         app()
     except (InputError, CheckpointError) as error:
         typer.echo(f"omni: {error}", err=True)
+        raise SystemExit(2) from None
+    except OSError as error:
+        # Pictures and embeddings that cannot be written: no room, no permission, a file in a folder's place.
+        where = f": {error.filename}" if error.filename else ""
+        typer.echo(f"omni: {(error.strerror or str(error)).lower()}{where}", err=True)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

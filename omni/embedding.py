@@ -3,14 +3,14 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from omni.errors import InputError
+from omni.errors import InputError, shown
 
 Kind = Literal["image", "audio", "video"]
 _FORMAT = "omni-embedding-1"
@@ -36,6 +36,18 @@ class Embedding:
     seconds_per_grid: float | None = None
     audio: "Embedding | None" = None
 
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise InputError("bad_embedding", f"kind must be image, audio or video, got {shown(self.kind)}")
+        for field, value, axes in (("tokens", self.tokens, 2), ("deepstack", self.deepstack, 3)):
+            if value is not None and (np.ndim(value) != axes or not np.issubdtype(value.dtype, np.floating)):
+                raise InputError("bad_embedding", f"{field} must be a float array of {axes} axes")
+        if self.deepstack is not None and self.deepstack.shape[1:] != self.tokens.shape:
+            shapes = f"{list(self.deepstack.shape)} for tokens {list(self.tokens.shape)}"
+            raise InputError("bad_embedding", f"deepstack has the shape {shapes}")
+        if self.grid_thw is not None and len(self.grid_thw) != 3:
+            raise InputError("bad_embedding", "grid_thw must be the patches in time, height and width")
+
     def pooled(self) -> Float[np.ndarray, "width"]:
         """The mean over tokens: one vector for the whole medium."""
         return self.tokens.mean(axis=0)
@@ -53,12 +65,13 @@ class Embedding:
         if self.grid_thw is not None:
             header["grid_thw"] = " ".join(map(str, self.grid_thw))
         if self.seconds_per_grid is not None:
-            header["seconds_per_grid"] = repr(self.seconds_per_grid)
+            header["seconds_per_grid"] = repr(float(self.seconds_per_grid))
         # Written beside and renamed, so that a reader never meets half a file.
         target = Path(path)
         partial = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            save_file(tensors, partial, metadata=header)
+            # Not `save_file`: the file that makes is its owner's alone.
+            partial.write_bytes(save(tensors, metadata=header))
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
@@ -80,11 +93,15 @@ class Embedding:
             raise InputError("unreadable_embedding", f"{os.fspath(path)} was not written by Embedding.save")
         grid = header.get("grid_thw")
         seconds = header.get("seconds_per_grid")
-        return cls(
-            kind=header["kind"],  # type: ignore[arg-type]
-            tokens=tensors["tokens"],
-            deepstack=tensors.get("deepstack"),
-            grid_thw=tuple(map(int, grid.split())) if grid else None,  # type: ignore[arg-type]
-            seconds_per_grid=float(seconds) if seconds else None,
-            audio=cls("audio", tensors["audio.tokens"]) if "audio.tokens" in tensors else None,
-        )
+        heard = tensors.get("audio.tokens")
+        try:
+            return cls(
+                kind=header["kind"],  # type: ignore[arg-type]
+                tokens=tensors["tokens"],
+                deepstack=tensors.get("deepstack"),
+                grid_thw=tuple(map(int, grid.split())) if grid else None,  # type: ignore[arg-type]
+                seconds_per_grid=float(seconds) if seconds else None,
+                audio=None if heard is None else cls("audio", heard, tensors.get("audio.deepstack")),
+            )
+        except (KeyError, ValueError) as error:
+            raise InputError("unreadable_embedding", f"{os.fspath(path)} is a damaged embedding file") from error

@@ -1,10 +1,27 @@
 """Errors a user can meet: a refused input, and a refused checkpoint."""
 
 from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
 
 from processors.errors import InputError
 
-__all__ = ["CheckpointError", "InputError"]
+__all__ = ["CheckpointError", "InputError", "is_number", "is_whole", "shown"]
+
+
+def shown(value: Any) -> str:
+    """A refused value, for a message: numbers and strings themselves, all else by its type, never by its address."""
+    return repr(value)[:40] if isinstance(value, Real | str) or value is None else f"a {type(value).__name__}"
+
+
+def is_number(value: Any) -> bool:
+    """Whether an option is a number; True and False are not."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether an option is a whole number; True and False are not."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 class CheckpointError(ValueError):
@@ -31,3 +48,7 @@ class CheckpointError(ValueError):
             if names:
                 lines.append(f"{title} ({len(names)}): " + ", ".join(names))
         super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The lists are in the state and, as lines, in the message.
+        return type(self), (str(self),), self.__dict__

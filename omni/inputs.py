@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int32, Integer
 
+from omni.config import ModelConfig
 from omni.embedding import Embedding
 from omni.errors import InputError
 from omni.generation.engine import Overlay, Prompt
@@ -35,9 +36,14 @@ class Inputs:
     prompt_ids: tuple[int, ...] = ()
 
     @classmethod
-    def from_token_ids(cls, token_ids: Sequence[int] | Integer[np.ndarray, "_"], vocabulary: int) -> "Inputs":
+    def from_token_ids(
+        cls, token_ids: Sequence[int | np.integer] | Integer[np.ndarray, "_"], vocabulary: int
+    ) -> "Inputs":
         """Plain text: positions count up on all three axes."""
-        ids = np.asarray(token_ids)
+        try:
+            ids = np.asarray(token_ids)
+        except ValueError:  # lists of different lengths within
+            ids = np.empty(0)
         if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":
             raise InputError("bad_token_ids", "token ids must be a non-empty flat list of whole numbers")
         if ids.min() < 0 or ids.max() >= vocabulary:
@@ -96,6 +102,32 @@ def from_layout(layout: Layout, media: Sequence[Embedding], prompt: str, prompt_
     spans = tuple(layout.spans)
     positions, after = layout.position_ids, layout.next_position
     return Inputs(layout.token_ids, positions, after, tuple(media), spans, prompt, tuple(prompt_ids))
+
+
+def check_media(media: Sequence[Embedding], config: ModelConfig) -> None:
+    """Refuses embeddings that another kind of model made.
+
+    Raises:
+        InputError: `no_media`, for a model of text alone; `bad_embedding`, when a width or the deepstack does not fit.
+    """
+    if media and config.tokens is None:
+        raise InputError("no_media", "this model reads text alone, and the messages hold media")
+    levels = {len(config.vision.deepstack_visual_indexes)} if config.vision is not None else set()
+    for medium in media:
+        for part in (medium, medium.audio):
+            if part is None or config.text is None:
+                continue
+            if part.tokens.shape[1] != config.text.hidden_size:
+                wanted = config.text.hidden_size
+                raise InputError(
+                    "bad_embedding", f"an embedding is {part.tokens.shape[1]} wide, and this model reads {wanted}"
+                )
+            if part.deepstack is None:
+                continue
+            levels.add(len(part.deepstack))
+            if len(levels) > 1:
+                numbers = " and ".join(map(str, sorted(levels)))
+                raise InputError("bad_embedding", f"the deepstack levels of embeddings and model differ: {numbers}")
 
 
 def media_layout(embedding: Embedding) -> MediaLayout:

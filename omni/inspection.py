@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from jaxtyping import UInt8
@@ -36,8 +37,7 @@ def inspect(
     content: list[dict[str, Any]] = []
     for i, medium in enumerate(wrapped):
         features = model.media.read(medium)
-        source = getattr(medium, "source", None)
-        name = Path(source).name if isinstance(source, str | Path) else f"medium {i + 1}"
+        name = _name(getattr(medium, "source", None)) or f"medium {i + 1}"
         yield from _draw(model, features, name)
         embedding = model.media.encode([features])[0]
         content.append({"type": embedding.kind, embedding.kind: embedding})
@@ -66,6 +66,13 @@ def frames_of(features: ImageFeatures | VideoFeatures, patch: int, merge: int) -
     return frames
 
 
+def _name(source: Any) -> str | None:
+    """The last part of a path or an address."""
+    if not isinstance(source, str | Path) or str(source)[:5].lower() == "data:":
+        return None
+    return Path(urlsplit(source).path if isinstance(source, str) and "://" in source else source).name
+
+
 def _draw(model: Model, features: Any, name: str) -> Iterator[tuple[str, PilImage.Image]]:
     if isinstance(features, ImageFeatures | VideoFeatures):
         config = model.media.image.config if isinstance(features, ImageFeatures) else model.media.video.config
@@ -76,7 +83,7 @@ def _draw(model: Model, features: Any, name: str) -> Iterator[tuple[str, PilImag
         height, width = frames[0].shape[:2]
         caption = f"{name}: {len(frames)} x {width} x {height}, grid {t} x {h} x {w}, {tokens} tokens"
         yield f"{name} patches", draw_patches(shown, config.patch_size, config.merge_size, caption)
-    track = getattr(features, "audio", None)
+    track = features.audio if isinstance(features, VideoFeatures) else None
     heard = features if isinstance(features, AudioFeatures) else None if track is None else model.media.audio(track)
     if heard is not None and model.config.audio is not None:
         config = model.media.audio.config

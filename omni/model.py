@@ -17,11 +17,11 @@ from omni.config import GenerationConfig, ModelConfig
 from omni.decoder.model import TextDecoder
 from omni.embedding import Embedding
 from omni.encoding import MediaEncoder, as_medium
-from omni.errors import InputError
+from omni.errors import InputError, is_whole, shown
 from omni.generation.engine import Engine
 from omni.generation.run import Options, Row, run, text_stream
 from omni.generation.sampling import Sampling
-from omni.inputs import Inputs, from_layout, media_layout
+from omni.inputs import Inputs, check_media, from_layout, media_layout
 from omni.layout import lay_out
 from omni.messages import parse
 from omni.reply import Reply, Usage
@@ -31,7 +31,7 @@ from omni.template import ChatTemplate
 from omni.tokenizer import Tokenizer
 
 Message = Mapping[str, Any]
-TokenIds = Sequence[int] | Integer[np.ndarray, "_"]
+TokenIds = Sequence[int | np.integer] | Integer[np.ndarray, "_"]
 Conversation = Sequence[Message] | TokenIds
 
 
@@ -106,10 +106,9 @@ class Model:
         Raises:
             InputError: a medium cannot be read, or its part was not loaded.
         """
+        _check_batch_size(batch_size)
         if not isinstance(media, list | tuple):
             return self.media.encode([self.media.read(as_medium(media))])[0]
-        if batch_size < 1:
-            raise InputError("bad_batch_size", f"batch_size must be 1 or more, got {batch_size}")
         wrapped = [as_medium(medium) for medium in media]
         return list(self.media.stream(wrapped, batch_size))
 
@@ -185,7 +184,7 @@ class Model:
             top_p: keep the most likely tokens up to this probability.
             top_k: keep this many most likely tokens; 0 keeps all.
             seed: makes sampling repeatable; one number, or one for each conversation.
-            stop: strings that end a reply.
+            stop: a string, or several, that end a reply; not part of it.
             batch_size: how many conversations are decoded together; replies do not depend on it.
 
         Returns:
@@ -196,15 +195,14 @@ class Model:
         """
         single = _is_single(messages)
         conversations = [messages] if single else list(messages)
-        if batch_size < 1:
-            raise InputError("bad_batch_size", f"batch_size must be 1 or more, got {batch_size}")
+        _check_batch_size(batch_size)
         options = self.options(len(conversations), max_new_tokens, temperature, top_p, top_k, seed, stop)
         inputs = self._prepare_all(conversations, add_generation_prompt=True)
         replies: list[Reply] = []
         for start in range(0, len(inputs), batch_size):
             batch = inputs[start : start + batch_size]
             seeds = options.seeds[start : start + batch_size]
-            rows = [Row(text_stream(self.tokenizer, stop)) for _ in batch]
+            rows = [Row(text_stream(self.tokenizer, options.stop)) for _ in batch]
             session = self.engine.start([i.to_prompt() for i in batch])
             chosen = Options(options.sampling, seeds, max_new_tokens, options.stop, options.ends)
             for _ in run(self.engine, session, rows, chosen):
@@ -227,7 +225,7 @@ class Model:
         """Answers one conversation piece by piece; never half a character. Options are those of `generate`."""
         options = self.options(1, max_new_tokens, temperature, top_p, top_k, seed, stop)
         inputs = self.prepare(messages)
-        row = Row(text_stream(self.tokenizer, stop))
+        row = Row(text_stream(self.tokenizer, options.stop))
         if row.text is None:
             raise InputError("no_tokenizer", "streaming gives text, and the checkpoint directory has no tokenizer")
         return self._pieces(inputs, row, options)
@@ -287,11 +285,12 @@ class Model:
         if seed is None:
             seeds = [secrets.randbits(32) for _ in range(conversations)]
         else:
-            seeds = [seed] * conversations if isinstance(seed, int) else list(seed)
+            several = isinstance(seed, list | tuple | np.ndarray) and np.ndim(seed) == 1
+            seeds = list(seed) if several else [seed] * conversations  # type: ignore[arg-type]
         if len(seeds) != conversations:
             raise InputError("bad_seed", f"{len(seeds)} seeds were given for {conversations} conversations")
-        stop = (stop,) if isinstance(stop, str) else tuple(stop)
-        return Options(sampling, tuple(seeds), max_new_tokens, stop, frozenset(default.eos_token_ids))
+        strings = tuple(stop) if isinstance(stop, list | tuple) else (stop,)
+        return Options(sampling, tuple(seeds), max_new_tokens, strings, frozenset(default.eos_token_ids))
 
     def warn_if_untrained(self) -> None:
         """Says so after an answer of weights that never learned anything."""
@@ -323,6 +322,7 @@ class Model:
             if self.tokenizer is None:
                 raise InputError("no_tokenizer", "the checkpoint directory has no tokenizer; give token ids instead")
             embeddings = [next(encoded) for _ in one.media]
+            check_media(embeddings, self.config)
             rendered = self._template.render(
                 one.messages, self.tokenizer.control_tokens, add_generation_prompt=add_generation_prompt
             )
@@ -347,6 +347,11 @@ class Model:
         return Inputs.from_token_ids(token_ids, self.config.text.vocab_size)
 
 
+def _check_batch_size(batch_size: Any) -> None:
+    if not is_whole(batch_size) or batch_size < 1:
+        raise InputError("bad_batch_size", f"batch_size must be a whole number of 1 or more, got {shown(batch_size)}")
+
+
 def reply(row: Row, prompt_tokens: int, cached_tokens: int) -> Reply:
     """A finished row as a reply."""
     text = row.text.text if row.text is not None else ""
@@ -361,7 +366,7 @@ def _is_token_ids(conversation: Any) -> bool:
 
 def _is_single(messages: Any) -> bool:
     if isinstance(messages, np.ndarray):
-        return messages.ndim == 1
+        return messages.ndim < 2
     if not isinstance(messages, Sequence) or isinstance(messages, str | bytes) or not messages:
         raise InputError("bad_messages", "give a non-empty list of messages, of token ids, or of such lists")
     return isinstance(messages[0], Mapping | int | np.integer)

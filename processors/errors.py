@@ -12,3 +12,7 @@ class InputError(ValueError):
     def __init__(self, code: str, message: str):
         self.code = code
         super().__init__(message if len(message) <= 500 else message[:497] + "...")
+
+    def __reduce__(self) -> tuple[type["InputError"], tuple[str, str]]:
+        # A worker process sends its errors pickled, and an exception's own way remembers the message alone.
+        return type(self), (self.code, str(self))

@@ -91,6 +91,7 @@ class Engine:
 
     def start(self, prompts: Sequence[Prompt]) -> Session:
         """Prefills a batch; its `logits` are those of each row's last token."""
+        self._check_lengths(prompts)
         batch = len(prompts)
         capacity = _capacity(max(len(prompt) for prompt in prompts) + 1)
         cache = KVCache.create(self._config, batch, capacity, self._dtype)
@@ -100,11 +101,13 @@ class Engine:
 
     def extend(self, session: Session, prompts: Sequence[Prompt], starts: Sequence[int]) -> None:
         """Reads each prompt from its `start` on into a session that holds what came before."""
+        self._check_lengths(prompts)
         for logits in self._chunks(session, prompts, starts, every=False):
             session.logits = logits
 
     def logits(self, prompt: Prompt) -> Float[np.ndarray, "tokens vocabulary"]:
         """Next-token scores after every token of a prompt."""
+        self._check_lengths([prompt])
         capacity = _capacity(len(prompt))
         cache = KVCache.create(self._config, 1, capacity, self._dtype)
         session = Session(cache, np.zeros(1, np.int32), np.zeros(1, np.float32))
@@ -134,9 +137,8 @@ class Engine:
         """
         if session.logits is None:
             raise ValueError("decode needs the logits of a prefill")
-        batch = len(session.lengths)
         keys = jnp.asarray(np.asarray(seeds, np.uint64).astype(np.uint32))
-        tokens = _first(session.logits, keys, sampling)
+        tokens = _choose(session.logits, keys, np.int32(0), sampling)
         for step in range(1, max_new_tokens + 1):
             found = np.where(active, np.asarray(tokens), -1).astype(np.int32)
             yield found
@@ -144,17 +146,15 @@ class Engine:
             if step == max_new_tokens or not active.any():
                 return
             self._make_room(session, 1)
-            session.cache, tokens = _step(
+            session.cache, logits = _step(
                 self._graph,
                 self._state,
                 session.cache,
                 jnp.asarray(np.maximum(found, 0)),
                 jnp.asarray(session.next_positions),
                 jnp.asarray(active.astype(np.int32)),
-                keys,
-                jnp.full((batch,), step, jnp.int32),
-                sampling,
             )
+            tokens = _choose(logits, keys, np.int32(step), sampling)
             session.lengths = session.lengths + active
             session.next_positions = session.next_positions + active
             session.logits = None
@@ -162,11 +162,6 @@ class Engine:
     def _chunks(
         self, session: Session, prompts: Sequence[Prompt], starts: Sequence[int], *, every: bool
     ) -> Iterator[jax.Array]:
-        longest = max(len(prompt) for prompt in prompts)
-        if longest > self._max_tokens:
-            raise InputError(
-                "too_many_tokens", f"the conversation is {longest} tokens long, the model reads {self._max_tokens}"
-            )
         starts_now = np.asarray(starts, np.int32)
         ends = np.asarray([len(prompt) for prompt in prompts], np.int32)
         last: jax.Array | None = None
@@ -189,6 +184,13 @@ class Engine:
         session.next_positions = np.asarray([prompt.next_position for prompt in prompts], np.float32)
         if last is not None:
             yield last
+
+    def _check_lengths(self, prompts: Sequence[Prompt]) -> None:
+        longest = max(len(prompt) for prompt in prompts)
+        if longest > self._max_tokens:
+            raise InputError(
+                "too_many_tokens", f"the conversation is {longest} tokens long, the model reads {self._max_tokens}"
+            )
 
     def _make_room(self, session: Session, tokens: int) -> None:
         needed = int(session.lengths.max()) + tokens
@@ -246,15 +248,16 @@ def _prefill(graph, state, cache, ids, positions, media, deepstack, counts, ever
     return cache, decoder.logits(hidden)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 8), donate_argnums=(2,))
-def _step(graph, state, cache, tokens, positions, counts, seeds, steps, sampling):
+@functools.partial(jax.jit, static_argnums=(0,), donate_argnums=(2,))
+def _step(graph, state, cache, tokens, positions, counts):
     decoder = nnx.merge(graph, state)
     x = decoder.embed(tokens[:, None])
     where = jnp.broadcast_to(positions[None, :, None], (3, *x.shape[:2]))
     hidden, cache = decoder(x, where, cache, counts)
-    return cache, sample(decoder.logits(hidden[:, 0]), seeds, steps, sampling)
+    return cache, decoder.logits(hidden[:, 0])
 
 
-@functools.partial(jax.jit, static_argnums=(2,))
-def _first(logits, seeds, sampling):
-    return sample(logits, seeds, jnp.zeros(len(seeds), jnp.int32), sampling)
+# A program of its own: another temperature compiles this one anew, and not the decoder.
+@functools.partial(jax.jit, static_argnums=(3,))
+def _choose(logits, seeds, step, sampling):
+    return sample(logits, seeds, jnp.full(len(seeds), step), sampling)

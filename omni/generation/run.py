@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from omni.errors import InputError
+from omni.errors import InputError, is_whole, shown
 from omni.generation.engine import Engine, Session
 from omni.generation.sampling import Sampling
 from omni.generation.text import TextStream
@@ -32,10 +32,17 @@ class Options:
     ends: frozenset[int]
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise InputError("bad_max_new_tokens", f"max_new_tokens must be 1 or more, got {self.max_new_tokens}")
-        if any(not 0 <= seed < 1 << 32 for seed in self.seeds):
-            raise InputError("bad_seed", "a seed must be a whole number from 0 to 4294967295")
+        if not is_whole(self.max_new_tokens) or self.max_new_tokens < 1:
+            raise InputError(
+                "bad_max_new_tokens",
+                f"max_new_tokens must be a whole number of 1 or more, got {shown(self.max_new_tokens)}",
+            )
+        for seed in self.seeds:
+            if not is_whole(seed) or not 0 <= seed < 1 << 32:
+                raise InputError("bad_seed", f"a seed must be a whole number from 0 to 4294967295, got {shown(seed)}")
+        for string in self.stop:
+            if not isinstance(string, str):
+                raise InputError("bad_stop", f"stop must be a string or a list of strings, got {shown(string)} in it")
 
 
 @dataclass(eq=False)

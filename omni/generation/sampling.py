@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, UInt32
 
-from omni.errors import InputError
+from omni.errors import InputError, is_number, is_whole, shown
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Sampling:
     top_k: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise InputError("bad_temperature", f"temperature must be 0 or more, got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise InputError("bad_top_p", f"top_p must be above 0 and at most 1, got {self.top_p}")
-        if self.top_k < 0 or self.top_k != int(self.top_k):
-            raise InputError("bad_top_k", f"top_k must be a whole number of 0 or more, got {self.top_k}")
+        if not is_number(self.temperature) or not 0 <= self.temperature < float("inf"):
+            raise InputError("bad_temperature", f"temperature must be 0 or more, got {shown(self.temperature)}")
+        if not is_number(self.top_p) or not 0 < self.top_p <= 1:
+            raise InputError("bad_top_p", f"top_p must be above 0 and at most 1, got {shown(self.top_p)}")
+        if not is_whole(self.top_k) or self.top_k < 0:
+            raise InputError("bad_top_k", f"top_k must be a whole number of 0 or more, got {shown(self.top_k)}")
 
 
 def sample(

@@ -34,9 +34,10 @@ class TextStream:
 
     def _show(self, piece: str, *, final: bool) -> str:
         pending = self._held + piece
-        found = [at for at in (pending.find(s) for s in self._stop) if at >= 0]
+        # The one that is whole first ends the reply, so that it does not matter how the text was cut into pieces.
+        found = [(at + len(s), at) for s in self._stop if (at := pending.find(s)) >= 0]
         if found:
-            shown, self._held, self.stopped = pending[: min(found)], "", True
+            shown, self._held, self.stopped = pending[: min(found)[1]], "", True
         else:
             # The end of the text may be the beginning of a stop string: it waits.
             keep = 0 if final else max((_overlap(pending, s) for s in self._stop), default=0)
