@@ -1,146 +1,187 @@
-"""Generation: batches, seeds, stops, streams, and the engine below them."""
+"""Replies: text and tokens, streams, stop strings, defaults of the checkpoint, with a tokenizer and without."""
 
+import json
+import shutil
+
+import media
 import numpy as np
 import pytest
+import text_families
+import tiny
 
 import omni
-from omni.generation import engine as engine_module
-from omni.generation.text import TextStream
+from omni.config import GenerationConfig
+from omni.generation.sampling import Sampling
+from omni.reply import Usage
 
 TALK = [
     [{"role": "user", "content": text}]
-    for text in ("Hi", "Tell me about the sea, at length, and mind the gulls.", "1 2 3", "A longer question? " * 12)
+    for text in ("Hi", "Tell me about the sea, at length, and mind the gulls.", "1 2 3", "A longer question? " * 3)
 ]
-
-
-@pytest.fixture(scope="module")
-def model(tiny_checkpoint):
-    return omni.load(tiny_checkpoint)
+SAMPLED = {"max_new_tokens": 24, "temperature": 1.0, "top_p": 0.9, "seed": 3}
 
 
 def ids(replies):
     return [reply.token_ids for reply in replies]
 
 
-@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"temperature": 1.0, "top_p": 0.9, "seed": 7}])
-def test_alone_equals_in_a_batch(model, options):
+@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"temperature": 1.0, "top_p": 0.9, "seed": [7, 8, 9, 7]}])
+def test_replies_do_not_depend_on_the_batch(model, options):
     options = {"max_new_tokens": 8, **options}
-    together = model.generate(TALK, **options)
-    assert ids(together) == [model.generate(talk, **options).token_ids for talk in TALK]
-    assert ids(model.generate(TALK[::-1], batch_size=3, **options)) == ids(together)[::-1]
+    seeds = options.pop("seed", [0] * 4)
+    together = model.generate(TALK, seed=seeds, **options)
+    alone = [model.generate(talk, seed=seed, **options) for talk, seed in zip(TALK, seeds, strict=True)]
+    assert together == alone
+    assert model.generate(TALK, seed=seeds, batch_size=1, **options) == together
+    assert model.generate(TALK * 2, seed=seeds * 2, batch_size=4, **options) == together * 2
 
 
-def test_seeds(model):
-    options = {"max_new_tokens": 8, "temperature": 1.0}
-    first = model.generate([TALK[0]] * 2, seed=[1, 2], **options)
-    assert first[0].token_ids != first[1].token_ids
-    assert ids(model.generate([TALK[0]] * 2, seed=[2, 1], **options)) == ids(first)[::-1]
-    unseeded = [tuple(model.generate(TALK[0], **options).token_ids) for _ in range(4)]
-    assert len(set(unseeded)) > 1
+def test_one_seed_for_all(model):
+    first, second = model.generate([TALK[0]] * 2, **SAMPLED)
+    assert first == second == model.generate(TALK[0], **SAMPLED)
+    assert model.generate([TALK[0]] * 2, **SAMPLED | {"seed": [3, 4]})[0] == first
+
+
+def test_without_a_seed_replies_differ(model):
+    options = SAMPLED | {"seed": None}
+    assert len({model.generate(TALK[0], **options).text for _ in range(3)}) > 1
+    greedy = SAMPLED | {"seed": None, "temperature": 0.0}
+    assert len({model.generate(TALK[0], **greedy).text for _ in range(3)}) == 1
 
 
 def test_a_stream_is_the_reply_in_pieces(model):
-    options = {"max_new_tokens": 24, "temperature": 1.0, "seed": 3}
-    reply = model.generate(TALK[1], **options)
-    pieces = list(model.stream(TALK[1], **options))
-    assert len(pieces) > 1
-    assert "".join(pieces) == reply.text == model.tokenizer.decode(reply.token_ids)
+    for talk in TALK[:2]:
+        reply, pieces = model.generate(talk, **SAMPLED), list(model.stream(talk, **SAMPLED))
+        assert len(pieces) > 5 and all(pieces)
+        assert "".join(pieces) == reply.text == model.tokenizer.decode(reply.token_ids)
 
 
-def test_stop_strings_end_a_reply_before_them(model):
-    options = {"max_new_tokens": 24, "temperature": 1.0, "seed": 3}
-    text = model.generate(TALK[1], **options).text
+def test_what_a_reply_says_of_itself(model):
+    reply = model.generate(TALK[1], **SAMPLED)
+    assert reply.finish_reason == "length" and len(reply.token_ids) == 24
+    assert reply.usage == Usage(len(model.prepare(TALK[1]).token_ids), 0, 24)
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_a_stop_string_ends_a_reply_before_it(model, as_list):
+    text = model.generate(TALK[1], **SAMPLED).text
     stop = text[5:8]
-    reply = model.generate(TALK[1], stop=[stop], **options)
-    assert reply.text == text[: text.index(stop)]
-    assert reply.finish_reason == "stop"
-    assert "".join(model.stream(TALK[1], stop=[stop], **options)) == reply.text
+    given = [stop, "never seen"] if as_list else stop
+    reply = model.generate(TALK[1], stop=given, **SAMPLED)
+    assert reply.text == text[: text.index(stop)] and reply.finish_reason == "stop"
+    assert 0 < reply.usage.completion_tokens < 24
+    assert "".join(model.stream(TALK[1], stop=given, **SAMPLED)) == reply.text
+
+
+def test_one_reply_stops_and_its_neighbours_go_on(model):
+    free = model.generate(TALK, **SAMPLED)
+    stop = free[1].text[5:8]
+    for found, wanted in zip(model.generate(TALK, stop=stop, **SAMPLED), free, strict=True):
+        assert found.text == wanted.text.split(stop)[0]
+        assert found.finish_reason == ("stop" if stop in wanted.text else "length")
+
+
+def test_an_end_token_ends_and_is_not_part_of_the_reply(tiny_checkpoint, tmp_path, model):
+    wanted = model.generate(TALK[0], max_new_tokens=4, temperature=0.0)
+    directory = shutil.copytree(tiny_checkpoint, tmp_path / "ends")
+    (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": wanted.token_ids[2]}))
+    reply = omni.load(directory, parts="text").generate(TALK[0], max_new_tokens=4)
+    assert reply.token_ids == wanted.token_ids[:2] and reply.finish_reason == "stop"
+    assert reply.usage.completion_tokens == 2 and reply.text == model.tokenizer.decode(wanted.token_ids[:2])
 
 
 def test_token_ids_in_token_ids_out(model):
+    prompt = model.prepare(TALK[1]).token_ids
+    wanted = model.generate(TALK[1], max_new_tokens=5, temperature=0.0)
+    for given in (prompt, prompt.tolist(), tuple(prompt.tolist()), prompt.astype(np.int64), list(prompt)):
+        assert model.generate(given, max_new_tokens=5, temperature=0.0) == wanted
+    assert model.generate([prompt.tolist(), TALK[1]], max_new_tokens=5, temperature=0.0) == [wanted] * 2
+    assert model.generate(np.stack([prompt, prompt]), max_new_tokens=5, temperature=0.0) == [wanted] * 2
+    assert "".join(model.stream(prompt.tolist(), max_new_tokens=5, temperature=0.0)) == wanted.text
+    np.testing.assert_array_equal(model.logits(prompt.tolist()), model.logits(model.prepare(TALK[1])))
+    inputs = model.prepare(prompt.tolist())
+    np.testing.assert_array_equal(inputs.position_ids, np.broadcast_to(np.arange(len(prompt)), (3, len(prompt))))
+
+
+def test_without_a_tokenizer(tiny_checkpoint, tmp_path, model):
+    directory = shutil.copytree(tiny_checkpoint, tmp_path / "bare")
+    for name in ("tokenizer.json", "vocab.json", "merges.txt"):
+        (directory / name).unlink()
+    bare = omni.load(directory, parts=("text",))
     prompt = model.prepare(TALK[1]).token_ids.tolist()
-    options = {"max_new_tokens": 5, "temperature": 0.0}
-    assert model.generate(prompt, **options).token_ids == model.generate(TALK[1], **options).token_ids
-    assert model.generate(np.asarray(prompt), **options).token_ids == model.generate(prompt, **options).token_ids
-    np.testing.assert_array_equal(model.logits(prompt), model.logits(model.prepare(TALK[1])))
+    wanted, reply = (m.generate([prompt], max_new_tokens=5)[0] for m in (model, bare))
+    assert (reply.token_ids, reply.usage, reply.text) == (wanted.token_ids, wanted.usage, "")
+    np.testing.assert_array_equal(bare.logits(prompt), model.logits(prompt))
+    for call in (
+        lambda: bare.generate(TALK[0]),
+        lambda: bare.generate(prompt, stop="a"),
+        lambda: bare.stream(prompt),
+        lambda: bare.chat().send("Hi"),
+    ):
+        with pytest.raises(omni.InputError) as error:
+            call()
+        assert error.value.code == "no_tokenizer"
 
 
-def test_an_end_token_ends_and_is_not_part_of_the_reply(model):
-    prompt = model.prepare(TALK[0])
-    first = model.generate(TALK[0], max_new_tokens=4, temperature=0.0).token_ids
-    session = model.engine.start([prompt.to_prompt()])
-    steps = list(
-        model.engine.decode(
-            session, omni.generation.sampling.Sampling(), [0], 9, frozenset({first[2]}), np.ones(1, bool)
-        )
-    )
-    assert [int(step[0]) for step in steps] == first[:3]
+def test_a_model_of_text_alone_takes_no_media(model, tmp_path):
+    text_families.write_checkpoint(tmp_path, "qwen3")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(tiny.HERE / "tokenizer.json", tmp_path / name)
+    embedding = model.encode(media.image("small"))
+    with pytest.raises(omni.InputError) as error:
+        omni.load(tmp_path).prepare([{"role": "user", "content": [{"type": "image", "image": embedding}]}])
+    assert error.value.code == "no_media"
 
 
-def test_chunks_of_a_prompt_change_nothing(model, monkeypatch):
-    whole = model.engine.start([model.prepare(talk).to_prompt() for talk in TALK]).logits
-    monkeypatch.setattr(engine_module, "PREFILL_LENGTHS", (16,))
-    cut = model.engine.start([model.prepare(talk).to_prompt() for talk in TALK]).logits
-    np.testing.assert_allclose(np.asarray(cut), np.asarray(whole), atol=2e-4)
-
-
-def test_a_cache_that_grows_changes_nothing(model):
-    long = model.generate(TALK[3], max_new_tokens=330, temperature=0.0)
-    assert len(long.token_ids) > 256 or long.finish_reason == "stop"
-    tail = model.prepare(TALK[3]).token_ids.tolist() + long.token_ids[:-1]
-    assert int(model.logits(tail)[-1].argmax()) == long.token_ids[-1]
-
-
-def test_rewinding(model):
-    one, two = (model.prepare(talk).to_prompt() for talk in TALK[:2])
-    session = model.engine.start([one])
-    session.rewind(2)
-    model.engine.extend(session, [two], [2])
-    np.testing.assert_allclose(np.asarray(session.logits), np.asarray(model.engine.start([two]).logits), atol=2e-4)
+# --- options and their defaults ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("options", "code"),
+    ("written", "read"),
     [
-        ({"max_new_tokens": 0}, "bad_max_new_tokens"),
-        ({"temperature": -1.0}, "bad_temperature"),
-        ({"seed": -1}, "bad_seed"),
-        ({"seed": [1, 2]}, "bad_seed"),
-        ({"batch_size": 0}, "bad_batch_size"),
+        ({}, GenerationConfig()),
+        ({"eos_token_id": 5}, GenerationConfig((5,))),
+        ({"eos_token_id": [5, 6], "temperature": 0.7}, GenerationConfig((5, 6))),
+        ({"do_sample": True}, GenerationConfig((), 1.0, 1.0, 50)),
+        ({"do_sample": True, "temperature": 0.6, "top_p": 0.8, "top_k": 20}, GenerationConfig((), 0.6, 0.8, 20)),
+        ({"do_sample": True, "eos_token_id": None, "top_k": None}, GenerationConfig((), 1.0, 1.0, 50)),
     ],
 )
-def test_bad_options(model, options, code):
-    with pytest.raises(omni.InputError) as error:
-        model.generate(TALK[0], **options)
-    assert error.value.code == code
+def test_generation_config(written, read):
+    assert GenerationConfig.from_dict(written) == read
 
 
-@pytest.mark.parametrize(
-    ("messages", "code"),
-    [([], "bad_messages"), ("Hello", "bad_messages"), ([10**9], "bad_token_ids"), ([-1], "bad_token_ids")],
-)
-def test_bad_messages(model, messages, code):
-    with pytest.raises(omni.InputError) as error:
-        model.generate(messages)
-    assert error.value.code == code
+@pytest.mark.parametrize("written", [{"eos_token_id": "end"}, {"do_sample": True, "temperature": "hot"}])
+def test_generation_config_that_holds_no_numbers(written):
+    with pytest.raises(omni.CheckpointError, match="generation_config.json"):
+        GenerationConfig.from_dict(written)
 
 
-def test_a_conversation_beyond_the_models_length(model):
-    with pytest.raises(omni.InputError) as error:
-        model.generate([5] * (model.config.text.max_position_embeddings + 1))
-    assert error.value.code == "too_many_tokens"
+def test_the_checkpoints_own_sampling(tiny_checkpoint, tmp_path):
+    directory = shutil.copytree(tiny_checkpoint, tmp_path / "sampling")
+    own = {"do_sample": True, "temperature": 0.6, "top_p": 0.8, "top_k": 20, "eos_token_id": [5, 6]}
+    (directory / "generation_config.json").write_text(json.dumps(own))
+    model = omni.load(directory, parts="text")
+    given = model.options(1, 9, None, None, None, 4, ())
+    assert (given.sampling, given.ends, given.seeds) == (Sampling(0.6, 0.8, 20), {5, 6}, (4,))
+    assert model.options(1, 9, 0.0, None, None, 4, ()).sampling == Sampling(0.0, 0.8, 20)
+    assert model.options(1, 9, 0.9, 1.0, 0, 4, ()).sampling == Sampling(0.9, 1.0, 0)
+    assert model.generate(TALK[0], seed=4, max_new_tokens=8) == model.generate(
+        TALK[0], seed=4, max_new_tokens=8, temperature=0.6, top_p=0.8, top_k=20
+    )
 
 
-@pytest.mark.parametrize("stop", [["gull"], ["s and"], ["g", "boats come"], ["never"]])
-def test_stops_are_found_across_tokens(model, stop):
-    text = "The first boats come in, gulls and 🎉 all."
-    stream = TextStream(model.tokenizer, stop)
-    shown = ""
-    for token in model.tokenizer.encode(text):
-        shown += stream.push(token)
-        if stream.stopped:
-            break
-    shown += stream.flush()
-    ends = [text.index(s) for s in stop if s in text]
-    assert shown == stream.text == text[: min(ends, default=len(text))]
-    assert stream.stopped == bool(ends)
+def test_a_sampling_option_turns_sampling_on(model):
+    for options in ({"top_p": 0.9}, {"top_k": 5}):
+        sampling = model.options(1, 9, None, options.get("top_p"), options.get("top_k"), 4, ()).sampling
+        assert sampling.temperature == 1.0
+    assert model.options(1, 9, None, None, None, 4, ()).sampling.temperature == 0.0
+
+
+def test_the_untrained_demo_says_so():
+    demo = omni.load("demo", parts="text")
+    if demo.notice is None:
+        pytest.skip("the demo is trained")
+    for answer in (lambda: demo.generate(TALK[0], max_new_tokens=2), lambda: list(demo.stream(TALK[0], max_new_tokens=2)), lambda: demo.chat(max_new_tokens=2).send("Hi")):  # fmt: skip
+        with pytest.warns(UserWarning, match="untrained"):
+            answer()
