@@ -289,8 +289,10 @@ class Model:
             seeds = list(seed) if several else [seed] * conversations  # type: ignore[arg-type]
         if len(seeds) != conversations:
             raise InputError("bad_seed", f"{len(seeds)} seeds were given for {conversations} conversations")
-        strings = tuple(stop) if isinstance(stop, list | tuple) else (stop,)
-        return Options(sampling, tuple(seeds), max_new_tokens, strings, frozenset(default.eos_token_ids))
+        # Options checks every seed and string: what a caller passes may be anything.
+        strings: tuple[Any, ...] = tuple(stop) if isinstance(stop, list | tuple) else (stop,)
+        each: tuple[Any, ...] = tuple(seeds)
+        return Options(sampling, each, max_new_tokens, strings, frozenset(default.eos_token_ids))
 
     def warn_if_untrained(self) -> None:
         """Says so after an answer of weights that never learned anything."""

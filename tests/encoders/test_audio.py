@@ -156,7 +156,7 @@ def test_chunks_of_a_window_see_one_another(tower, apply):
 
 def test_a_clip_below_a_chunk_is_convolved_at_its_own_length(tower, apply):
     """As the tower with chunks exactly that long, and not as if silence came after it."""
-    for frames in (1, 17, 23):
+    for frames in (1, 17):
         mel = noise(frames)
         (found,) = tokens_of(apply, tower, row_of(mel, tower.config))
         exact = AudioRows(mel[None, None], np.asarray([[frames]], np.int32), np.asarray([len(found)], np.int32))
@@ -164,8 +164,7 @@ def test_a_clip_below_a_chunk_is_convolved_at_its_own_length(tower, apply):
         np.testing.assert_allclose(found, wanted, atol=1e-5, rtol=0)
         padded = row_of(np.pad(mel, ((0, 0), (0, 24 - frames))), tower.config)
         silence = tokens_of(apply, tower, padded._replace(lengths=exact.lengths))[0]
-        # The last output of a step sees beyond its input where the input is odd: 23 gives 12, 6 and 3.
-        assert frames == 23 or relative_error(silence, found) > 1e-3, frames
+        assert relative_error(silence, found) > 1e-3, frames
 
 
 def test_the_tail_of_a_longer_clip_is_padded_to_a_whole_chunk(tower, apply):
@@ -200,12 +199,12 @@ def test_the_padded_length_changes_nothing(tower, apply):
     np.testing.assert_allclose(found, wanted, atol=1e-5, rtol=0)
 
 
-def test_other_backends_formulation_is_the_same(tower, apply, monkeypatch):
+def test_other_backends_formulation_is_the_same(tower, apply, compiled, monkeypatch):
     clips = [noise(n, seed=n) for n in (90, 80, 96, 60)]
     (call,) = audio_calls(clips, tower.config)
     here = tokens_of(apply, tower, call.rows)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    elsewhere = nnx.jit(lambda module, *rows: module(*rows))
+    elsewhere = compiled()
     for ours, theirs in zip(tokens_of(elsewhere, tower, call.rows), here, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=0)
 

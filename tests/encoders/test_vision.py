@@ -196,11 +196,11 @@ def test_the_place_of_a_patch_matters(tower, apply):
     assert relative_error(turned[:, ::-1], wide) > 0.05
 
 
-def test_other_backends_formulation_is_the_same(tower, apply, monkeypatch):
+def test_other_backends_formulation_is_the_same(tower, apply, compiled, monkeypatch):
     pixels, grid = pictures((6, 8), (16, 16), (10, 14), (2, 2))
     here = frames_of(apply, tower, pixels, grid, 1024)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    elsewhere = nnx.jit(lambda module, *rows: module(*rows))
+    elsewhere = compiled()
     there = frames_of(elsewhere, tower, pixels, grid, 1024)
     for ours, theirs in zip(there, here, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=0)

@@ -34,7 +34,12 @@ def assert_equal(found: omni.Embedding, wanted: omni.Embedding) -> None:
 def test_encoded_media_survive_a_file(model, tmp_path):
     film, fps = media.video("crooked")
     sound = omni.Audio(media.soundtrack("crooked"), media.RATE)
-    given = [media.image("odd"), omni.Audio(media.audio("short"), media.RATE), omni.Video(film, fps), omni.Video(film, fps, audio=sound)]  # fmt: skip
+    given = [
+        media.image("odd"),
+        omni.Audio(media.audio("short"), media.RATE),
+        omni.Video(film, fps),
+        omni.Video(film, fps, audio=sound),
+    ]
     for embedding in model.encode(given):
         embedding.save(tmp_path / "e")
         assert_equal(omni.Embedding.load(tmp_path / "e"), embedding)

@@ -82,7 +82,10 @@ def test_every_way_to_give_a_recording(model, tmp_path):
     samples = media.audio("short")
     given = every_way(as_wav(samples), tmp_path / "short.wav", "audio/wav")
     given += [omni.Audio(medium) for medium in given] + [omni.Audio(samples, media.RATE)]
-    given += [omni.Audio(np.stack([samples, samples]), media.RATE), omni.Audio((samples * 32768).astype(np.int16), media.RATE)]  # fmt: skip
+    given += [
+        omni.Audio(np.stack([samples, samples]), media.RATE),
+        omni.Audio((samples * 32768).astype(np.int16), media.RATE),
+    ]
     wanted = model.encode(given[0])
     assert wanted.kind == "audio" and wanted.grid_thw is wanted.deepstack is None
     for found in model.encode(given):

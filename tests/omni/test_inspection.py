@@ -110,7 +110,7 @@ def test_token_kinds_and_their_picture(model):
             "video": media.video("four")[0],
             "fps": 2.0,
             "audio": omni.Audio(media.audio("second"), media.RATE),
-        },  # fmt: skip
+        },
         {"type": "text", "text": "?"},
     ]
     inputs = model.prepare([{"role": "user", "content": content}])

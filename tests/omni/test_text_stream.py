@@ -1,4 +1,4 @@
-"""Text as it comes: whole characters, nothing of a stop string, and however it is cut into tokens, the same in the end."""
+"""Text as it comes: whole characters, nothing of a stop string, and the same however it is cut into tokens."""
 
 import pytest
 from hypothesis import given
