@@ -1,5 +1,6 @@
 """What every test runs under: shapes checked, a quiet CPU, fixed seeds, no network."""
 
+import gc
 import importlib.util
 import ipaddress
 import os
@@ -44,6 +45,15 @@ from load import tiny_checkpoint as tiny_checkpoint
 def fixed_seeds():
     random.seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_are_dropped():
+    """Each compiled program holds dozens of memory maps, and a process may hold some 65,000 of those."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
 
 
 def _is_local(host: object) -> bool:
