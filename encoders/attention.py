@@ -7,6 +7,8 @@ from jaxtyping import Array, Float, Int32
 
 # Scores of one head that are held at once on the CPU, so that they stay in its caches: 3.4 MiB in float32.
 _CHUNK_SCORES = 384 * 2304
+# Scores of all heads that are held at once elsewhere: 1 GiB in float32, where those of a whole 8K picture are 150.
+_BLOCK_SCORES = 2**28
 
 
 def attend(
@@ -21,11 +23,9 @@ def attend(
     """
     valid = (jnp.arange(q.shape[1]) < lengths[:, None])[..., None, None]
     # A masked score has weight 0, but 0 * NaN is NaN.
-    k, v = jnp.where(valid, k, 0), jnp.where(valid, v, 0)
-    if jax.default_backend() == "cpu":
-        out = attend_in_chunks(q, k, v, lengths)
-    else:
-        out = jax.nn.dot_product_attention(q, k, v, query_seq_lengths=lengths, key_value_seq_lengths=lengths)
+    q, k, v = (jnp.where(valid, a, 0) for a in (q, k, v))
+    form = attend_in_chunks if jax.default_backend() == "cpu" else attend_in_blocks
+    out = form(q, k, v, lengths)
     return jnp.where(valid, out, 0).astype(q.dtype)
 
 
@@ -37,7 +37,7 @@ def attend_in_chunks(
 ) -> Float[Array, "rows length heads width"]:
     """One head's chunk of queries after another; chunks of pads alone are skipped."""
     R, L, N, H = q.shape
-    C = _chunk(L)
+    C = _divisor(L, min(384, max(64, _CHUNK_SCORES // L)))
     q_XCH = q.reshape(R, L // C, C, N, H).transpose(0, 3, 1, 2, 4).reshape(-1, C, H)
     k_YLH, v_YLH = (a.transpose(0, 2, 1, 3).reshape(R * N, L, H) for a in (k, v))
 
@@ -61,7 +61,24 @@ def attend_in_chunks(
     return out_XCH.reshape(R, N, L // C, C, H).transpose(0, 2, 3, 1, 4).reshape(R, L, N, H)
 
 
-def _chunk(length: int) -> int:
-    """The most queries whose scores fit, among the divisors of a row's length."""
-    most = min(384, max(64, _CHUNK_SCORES // length))
+def attend_in_blocks(
+    q: Float[Array, "rows length heads width"],
+    k: Float[Array, "rows length heads width"],
+    v: Float[Array, "rows length heads width"],
+    lengths: Int32[Array, "rows"],
+) -> Float[Array, "rows length heads width"]:
+    """All heads at once; where their scores would be too many to hold, one block of queries after another."""
+    R, L, N, H = q.shape
+    C = _divisor(L, max(1, _BLOCK_SCORES // (R * N * L)))
+
+    def block(q_RCNH: jax.Array) -> jax.Array:
+        return jax.nn.dot_product_attention(q_RCNH, k, v, key_value_seq_lengths=lengths)
+
+    if C == L:
+        return block(q)
+    return lax.map(block, q.reshape(R, L // C, C, N, H).swapaxes(0, 1)).swapaxes(0, 1).reshape(q.shape)
+
+
+def _divisor(length: int, most: int) -> int:
+    """The largest divisor of a row's length that is at most `most`."""
     return max(n for n in range(1, min(most, length) + 1) if length % n == 0)

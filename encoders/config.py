@@ -7,17 +7,32 @@ from typing import Any
 from encoders.layers import activation
 
 
-def _read(cls: type, raw: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
+def _read(cls: type, raw: Mapping[str, Any], fixed: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
     """The fields of a dataclass from a config.
 
     Published configs carry dozens of fields that say nothing about inference, and those are passed over; a field that
-    would change the numbers and has only one supported value must hold that value.
+    would change the numbers and has only one supported value must hold that value. A field may come under its alias,
+    the name that all of transformers' configs share.
     """
+    raw = dict(raw)
+    for alias, name in aliases.items():
+        if raw.get(alias) is not None and raw.setdefault(name, raw[alias]) != raw[alias]:
+            raise ValueError(f"{alias} is {raw[alias]!r}, but {name}, which means the same, is {raw[name]!r}")
     for name, value in fixed.items():
         if raw.get(name) not in (None, value):
             raise ValueError(f"{name} is {raw[name]!r}; supported: {value!r}")
     known = {field.name for field in fields(cls)}
     return {name: value for name, value in raw.items() if name in known and value is not None}
+
+
+def _side(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A field that may be written once for each axis."""
+    value = raw.get(name)
+    if isinstance(value, list | tuple):
+        if len(set(value)) != 1:
+            raise ValueError(f"{name} is {value!r}; supported: one size for all axes")
+        value = value[0]
+    return {name: value}
 
 
 def _check_activation(field: str, name: str) -> None:
@@ -88,11 +103,12 @@ class VisionConfig:
         rope = dict(raw.get("rope_parameters") or {})
         if rope.get("rope_type", "axial") not in ("axial", "default"):
             raise ValueError(f"rope_type is {rope['rope_type']!r}; supported: 'axial'")
-        rest = {name: value for name, value in raw.items() if name != "rope_parameters"}
+        rest = {**raw, **_side(raw, "patch_size"), **_side(raw, "temporal_patch_size")}
         if "rope_theta" in rope:
             rest["rope_theta"] = rope["rope_theta"]
-        patch_size = raw.get("patch_size") or cls.patch_size
-        values = _read(cls, rest, {"apply_vit_abs_pos_embed": True, "spatial_patch_size": patch_size})
+        patch_size = rest["patch_size"] or cls.patch_size
+        fixed = {"apply_vit_abs_pos_embed": True, "spatial_patch_size": patch_size}
+        values = _read(cls, rest, fixed, {"num_hidden_layers": "depth", "num_attention_heads": "num_heads"})
         if "deepstack_visual_indexes" in values:
             values["deepstack_visual_indexes"] = tuple(values["deepstack_visual_indexes"])
         return cls(**values)
@@ -161,7 +177,13 @@ class AudioConfig:
         Raises:
             ValueError: a field holds a value that is not supported.
         """
-        return cls(**_read(cls, raw, {"scale_embedding": False}))
+        aliases = {
+            "num_hidden_layers": "encoder_layers",
+            "num_attention_heads": "encoder_attention_heads",
+            "intermediate_size": "encoder_ffn_dim",
+            "hidden_size": "d_model",
+        }
+        return cls(**_read(cls, raw, {"scale_embedding": False}, aliases))
 
 
 def downsampled(frames: int) -> int:

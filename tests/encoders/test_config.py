@@ -141,3 +141,19 @@ def test_a_patch_size_given_twice_may_be_given_once():
     assert VisionConfig.from_dict({"spatial_patch_size": 16}) == VisionConfig()
     with pytest.raises(ValueError, match="spatial_patch_size is 14"):
         VisionConfig.from_dict({"spatial_patch_size": 14})
+
+
+def test_the_names_that_all_configs_share_are_read():
+    assert VisionConfig.from_dict({"num_hidden_layers": 27, "num_attention_heads": 8}) == VisionConfig(num_heads=8)
+    raw = {"num_hidden_layers": 18, "num_attention_heads": 14, "hidden_size": 896, "intermediate_size": 3584}
+    assert AudioConfig.from_dict(raw) == AudioConfig(
+        encoder_layers=18, encoder_attention_heads=14, d_model=896, encoder_ffn_dim=3584
+    )
+    with pytest.raises(ValueError, match=r"num_attention_heads is 8, but num_heads.* is 16"):
+        VisionConfig.from_dict({"num_heads": 16, "num_attention_heads": 8})
+
+
+def test_sizes_may_be_written_for_each_axis():
+    assert VisionConfig.from_dict({"patch_size": [14, 14], "temporal_patch_size": [2]}) == VisionConfig(patch_size=14)
+    with pytest.raises(ValueError, match=r"patch_size is \[16, 14\]"):
+        VisionConfig.from_dict({"patch_size": [16, 14]})
