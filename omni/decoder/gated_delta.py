@@ -55,19 +55,19 @@ def recurrent(
     Returns:
         The outputs, in the dtype of `q`, and the state after the last real token, in float32.
     """
-    S_BNHU = _begin(k, v, initial_state)
-    tokens = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), _ready(_inputs(q, k, v, g, beta, counts), normalize_qk))
+    ready = _shared_out(_ready(_inputs(q, k, v, g, beta, counts), normalize_qk))
 
-    def step(S_BKGHU, token: _Ready):
-        q_BKH, k_BKH, v_BKGU, g_BKG, beta_BKG = token
-        S_BKGHU = S_BKGHU * jnp.exp(g_BKG)[..., None, None]
-        said_BKGU = (S_BKGHU * k_BKH[:, :, None, :, None]).sum(-2)
-        change_BKGU = beta_BKG[..., None] * (v_BKGU - said_BKGU)
-        S_BKGHU = S_BKGHU + k_BKH[:, :, None, :, None] * change_BKGU[..., None, :]
-        return S_BKGHU, (S_BKGHU * q_BKH[:, :, None, :, None]).sum(-2)
+    def step(S_BNHU: jax.Array, token: _Ready) -> tuple[jax.Array, jax.Array]:
+        q_BNH, k_BNH, v_BNU, g_BN, beta_BN = token
+        S_BNHU = S_BNHU * jnp.exp(g_BN)[..., None, None]
+        said_BNU = (S_BNHU * k_BNH[..., None]).sum(-2)
+        change_BNU = beta_BN[..., None] * (v_BNU - said_BNU)
+        S_BNHU = S_BNHU + k_BNH[..., None] * change_BNU[..., None, :]
+        return S_BNHU, (S_BNHU * q_BNH[..., None]).sum(-2)
 
-    S, out_TBKGU = lax.scan(step, _grouped(S_BNHU, k.shape[2]), tokens)
-    return jnp.moveaxis(out_TBKGU, 0, 1).reshape(v.shape).astype(q.dtype), S.reshape(S_BNHU.shape)
+    tokens = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), ready)
+    S, out_TBNU = lax.scan(step, _begin(k, v, initial_state), tokens)
+    return jnp.moveaxis(out_TBNU, 0, 1).astype(q.dtype), S
 
 
 def chunked(
@@ -87,13 +87,10 @@ def chunked(
     With G the sum of g from the chunk's start, D[i, j] = exp(G[i] − G[j]) for j ≤ i, and L the part below the diagonal
     of β (K Kᵀ ∘ D), the changes to S that the chunk's tokens write are (I + L)⁻¹ β (V − exp(G) K S).
     """
-    S_BNHU = _begin(k, v, initial_state)
-    chunks = _cut(_inputs(q, k, v, g, beta, counts), chunk_size)
     dot = partial(_dot, dtype=jnp.float32)
 
-    def step(S, chunk: _Inputs):
-        q, k, v, g, beta = _heads_first(_ready(chunk, normalize_qk))
-        q, k = q[:, :, None], k[:, :, None]  # one for all values heads of the group
+    def step(S: jax.Array, chunk: _Inputs) -> tuple[jax.Array, jax.Array]:
+        q, k, v, g, beta = _heads_first(_shared_out(_ready(chunk, normalize_qk)))
         faded = jnp.exp(jnp.cumsum(g, axis=-1))[..., None]
         D = _decays(g)
         beta = beta[..., None]
@@ -104,10 +101,11 @@ def chunked(
         read = dot("...ih,...hu->...iu", q * faded, S)
         out = read + dot("...ij,...ju->...iu", dot("...ih,...jh->...ij", q, k) * D, change)
         left = D[..., -1, :, None]  # of each write at the end of the chunk
-        return S * faded[..., -1:, :] + dot("...ih,...iu->...hu", k * left, change), _tokens_first(out)
+        return S * faded[..., -1:, :] + dot("...ih,...iu->...hu", k * left, change), jnp.swapaxes(out, 1, 2)
 
-    S, out = lax.scan(step, _grouped(S_BNHU, k.shape[2]), chunks)
-    return _joined(out, v.shape).astype(q.dtype), S.reshape(S_BNHU.shape)
+    chunks = _cut(_inputs(q, k, v, g, beta, counts), chunk_size)
+    S, out = lax.scan(step, _begin(k, v, initial_state), chunks)
+    return _joined(out, v.shape).astype(q.dtype), S
 
 
 def chunked_fast(
@@ -119,7 +117,7 @@ def chunked_fast(
     initial_state: Float[jax.Array, "batch heads key_width value_width"] | None = None,
     *,
     counts: Int32[jax.Array, "batch"] | None = None,
-    chunk_size: int = 64,
+    chunk_size: int | None = None,
     normalize_qk: bool = True,
     dtype: Any = jnp.float32,
 ) -> tuple[Float[jax.Array, "batch tokens heads value_width"], Float[jax.Array, "batch heads key_width value_width"]]:
@@ -128,15 +126,17 @@ def chunked_fast(
     Arguments and results as those of `recurrent`, and:
 
     Args:
-        chunk_size: C, a power of two.
+        chunk_size: C, a power of two; 32 on a CPU and 64 elsewhere when None.
         dtype: of the operands of products; they are summed, and S and the inverse are kept, in float32.
 
     Raises:
         ValueError: the chunk size is not a power of two.
     """
+    on_cpu = jax.default_backend() == "cpu"
+    if chunk_size is None:
+        chunk_size = 32 if on_cpu else 64
     if chunk_size < 1 or chunk_size & (chunk_size - 1):
         raise ValueError(f"chunk_size={chunk_size} is not a power of two")
-    S_BNHU = _begin(k, v, initial_state)
     chunks = _cut(_inputs(q, k, v, g, beta, counts), min(chunk_size, 1 << (q.shape[1] - 1).bit_length()))
 
     def within(chunk: _Inputs) -> _Solved:
@@ -144,16 +144,15 @@ def chunked_fast(
 
     def across(S: jax.Array, solved: _Solved) -> tuple[jax.Array, jax.Array]:
         S, out = _across(S, solved, dtype)
-        return S, _tokens_first(out)
+        return S, jnp.swapaxes(out, 1, 2)
 
-    S_BKGHU = _grouped(S_BNHU, k.shape[2])
-    if jax.default_backend() == "cpu":
-        # All of a chunk at once, while it is in the cache.
-        S, out = lax.scan(lambda S, chunk: across(S, within(chunk)), S_BKGHU, chunks)
+    if on_cpu:
+        # A chunk from end to end while it is in the cache.
+        S, out = lax.scan(lambda S, chunk: across(S, within(chunk)), _begin(k, v, initial_state), chunks)
     else:
         # Few large products for what does not depend on S; the loop keeps three.
-        S, out = lax.scan(across, S_BKGHU, within(chunks))
-    return _joined(out, v.shape).astype(q.dtype), S.reshape(S_BNHU.shape)
+        S, out = lax.scan(across, _begin(k, v, initial_state), within(chunks))
+    return _joined(out, v.shape).astype(q.dtype), S
 
 
 class _Inputs(NamedTuple):
@@ -168,47 +167,47 @@ class _Inputs(NamedTuple):
 
 
 class _Ready(NamedTuple):
-    """What the rule reads, in float32, with its value heads in groups; pads are zeros, which write nothing."""
+    """What the rule reads, in float32; pads are zeros, which write nothing."""
 
     q: jax.Array  # [..., K, H]
     k: jax.Array  # [..., K, H]
-    v: jax.Array  # [..., K, G, U]
-    g: jax.Array  # [..., K, G]
-    beta: jax.Array  # [..., K, G]
+    v: jax.Array  # [..., N, U]
+    g: jax.Array  # [..., N]
+    beta: jax.Array  # [..., N]
 
 
 class _Solved(NamedTuple):
     """A chunk made ready to meet the state. C tokens; X is keys then queries, 2 C."""
 
-    kq: jax.Array  # [..., X, H]
-    solve: jax.Array  # [..., G, X, C]: (I + L)⁻¹, then what the outputs take of the writes
-    v: jax.Array  # [..., G, C, U]
-    beta: jax.Array  # [..., G, C]
-    faded: jax.Array  # [..., G, C]: what each token finds of the state that the chunk began with
-    left: jax.Array  # [..., G, C]: what the end of the chunk finds of each write
+    kq: jax.Array  # [..., N, X, H]
+    solve: jax.Array  # [..., N, X, C]: (I + L)⁻¹, then what the outputs take of the writes
+    v: jax.Array  # [..., N, C, U]
+    beta: jax.Array  # [..., N, C]
+    faded: jax.Array  # [..., N, C]: what each token finds of the state that the chunk began with
+    left: jax.Array  # [..., N, C]: what the end of the chunk finds of each write
 
 
 def _within(chunk: _Ready, dtype: Any) -> _Solved:
     """All that does not depend on the state, for any leading axes."""
     q, k, v, g, beta = chunk
-    C = k.shape[-2]
+    heads, C = v.shape[-3:-1]
     kq = jnp.concatenate([k, q], axis=-2)
-    scores = _dot("...xh,...jh->...xj", kq, k, dtype)[..., None, :, :]
+    scores = _repeated(_dot("...xh,...jh->...xj", kq, k, dtype), heads, -3)
     D = _decays(g)
     inverse = _inverse(jnp.tril(beta[..., None] * scores[..., :C, :] * D, -1))
     outputs = _dot("...ij,...jk->...ik", scores[..., C:, :] * D, inverse, dtype)
     solve = jnp.concatenate([inverse, outputs], axis=-2)
-    return _Solved(kq, solve, v, beta, jnp.exp(jnp.cumsum(g, axis=-1)), D[..., -1, :])
+    return _Solved(_repeated(kq, heads, -3), solve, v, beta, jnp.exp(jnp.cumsum(g, axis=-1)), D[..., -1, :])
 
 
 def _across(S: jax.Array, x: _Solved, dtype: Any) -> tuple[jax.Array, jax.Array]:
     """The state after a chunk, and the chunk's outputs."""
     C = x.v.shape[-2]
     faded = x.faded[..., None]
-    said = _dot("...xh,...ghu->...gxu", x.kq, S, dtype)
+    said = _dot("...xh,...hu->...xu", x.kq, S, dtype)
     wanted = x.beta[..., None] * (x.v - faded * said[..., :C, :])
     change = _dot("...xj,...ju->...xu", x.solve, wanted, dtype)
-    writes = _dot("...ih,...giu->...ghu", x.kq[..., :C, :], x.left[..., None] * change[..., :C, :], dtype)
+    writes = _dot("...ih,...iu->...hu", x.kq[..., :C, :], x.left[..., None] * change[..., :C, :], dtype)
     return faded[..., -1:, :] * S + writes, faded * said[..., C:, :] + change[..., C:, :]
 
 
@@ -217,9 +216,14 @@ def _begin(k: jax.Array, v: jax.Array, state: jax.Array | None) -> jax.Array:
     return jnp.zeros(shape, jnp.float32) if state is None else state.astype(jnp.float32)
 
 
-def _grouped(S_BNHU: jax.Array, key_heads: int) -> jax.Array:
-    B, N, H, U = S_BNHU.shape
-    return S_BNHU.reshape(B, key_heads, N // key_heads, H, U)
+def _repeated(a: jax.Array, heads: int, axis: int) -> jax.Array:
+    """One of each value head, from one of each key head."""
+    return jnp.repeat(a, heads // a.shape[axis], axis)
+
+
+def _shared_out(x: _Ready) -> _Ready:
+    heads = x.v.shape[-2]
+    return x._replace(q=_repeated(x.q, heads, -2), k=_repeated(x.k, heads, -2))
 
 
 def _inputs(q, k, v, g, beta, counts: jax.Array | None) -> _Inputs:
@@ -236,35 +240,30 @@ def _ready(x: _Inputs, normalize_qk: bool) -> _Ready:
         )
     if normalize_qk:
         q, k = (a * lax.rsqrt(jnp.sum(a * a, axis=-1, keepdims=True) + _EPS) for a in (q, k))
-    *leading, K, H = k.shape
-    v, g, beta = v.reshape(*leading, K, -1, v.shape[-1]), g.reshape(*leading, K, -1), beta.reshape(*leading, K, -1)
-    return _Ready(q * H**-0.5, k, v, jnp.maximum(g, _LOWEST_LOG_GATE), beta)
+    return _Ready(q * k.shape[-1] ** -0.5, k, v, jnp.maximum(g, _LOWEST_LOG_GATE), beta)
 
 
 def _cut(x: _Inputs, C: int) -> _Inputs:
     """[B, T, ...] to [chunks, B, C, ...]; the tail of the last chunk is zeros, as pads are."""
 
     def cut(a: jax.Array) -> jax.Array:
-        a = jnp.pad(a, [(0, 0), (0, -a.shape[1] % C)] + [(0, 0)] * (a.ndim - 2))
-        return jnp.moveaxis(a.reshape(a.shape[0], -1, C, *a.shape[2:]), 1, 0)
+        B, T, *rest = a.shape
+        a = jnp.pad(a, [(0, 0), (0, -T % C)] + [(0, 0)] * len(rest))
+        return jnp.moveaxis(a.reshape(B, -1, C, *rest), 1, 0)
 
     return jax.tree.map(cut, x)
 
 
 def _heads_first(x: _Ready) -> _Ready:
-    """[..., C, K, ...] to [..., K, ..., C, width]."""
-    q, k = (jnp.moveaxis(a, -3, -2) for a in (x.q, x.k))
-    return _Ready(q, k, jnp.moveaxis(x.v, -4, -2), *(jnp.moveaxis(a, -3, -1) for a in (x.g, x.beta)))
+    """[..., C, N, ...] to [..., N, C, ...]."""
+    q, k, v = (jnp.swapaxes(a, -3, -2) for a in x[:3])
+    return _Ready(q, k, v, *(jnp.swapaxes(a, -2, -1) for a in x[3:]))
 
 
-def _tokens_first(out_BKGCU: jax.Array) -> jax.Array:
-    return jnp.moveaxis(out_BKGCU, 3, 1)
-
-
-def _joined(out_XBCKGU: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _joined(out_XBCNU: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """The outputs of chunks to [B, T, N, U], without the tail."""
     B, T, N, U = shape
-    return jnp.moveaxis(out_XBCKGU, 0, 1).reshape(B, -1, N, U)[:, :T]
+    return jnp.moveaxis(out_XBCNU, 0, 1).reshape(B, -1, N, U)[:, :T]
 
 
 def _decays(g: Float[jax.Array, "*batch C"]) -> Float[jax.Array, "*batch C C"]:
