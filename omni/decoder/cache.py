@@ -5,9 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Int, Int32
+from jax import lax
+from jaxtyping import Array, Float, Int, Int32, UInt16
 
 from omni.decoder.config import TextConfig
+
+Stored = Float[Array, "layers batch slots kv_heads width"] | UInt16[Array, "layers batch slots kv_heads width"]
 
 
 @jax.tree_util.register_pytree_node_class
@@ -19,32 +22,22 @@ class KVCache:
     call that updates it, and the update is in place.
 
     Attributes:
-        keys: rotated keys.
-        values: values.
+        keys: rotated keys. bfloat16 is kept as its bits: XLA on the CPU writes to a bfloat16 array by converting all
+            of it to float32 and back.
+        values: values, likewise.
         lengths: filled slots of each row.
     """
 
-    keys: Float[jax.Array, "layers batch slots kv_heads width"]
-    values: Float[jax.Array, "layers batch slots kv_heads width"]
-    lengths: Int32[jax.Array, "batch"]
-
-    def tree_flatten(self) -> tuple[tuple[Any, ...], None]:
-        """The arrays; nothing is static."""
-        return (self.keys, self.values, self.lengths), None
-
-    @classmethod
-    def tree_unflatten(cls, _: None, leaves: tuple[Any, ...]) -> "KVCache":
-        """Not through the constructor: what JAX puts in the place of arrays need not be arrays."""
-        cache = object.__new__(cls)
-        for name, leaf in zip(("keys", "values", "lengths"), leaves, strict=True):
-            object.__setattr__(cache, name, leaf)
-        return cache
+    keys: Stored
+    values: Stored
+    lengths: Int32[Array, "batch"]
 
     @classmethod
     def create(cls, config: TextConfig, batch: int, capacity: int, dtype: Any = jnp.float32) -> "KVCache":
         """An empty cache with room for `capacity` tokens a row."""
         shape = (config.num_hidden_layers, batch, capacity, config.num_key_value_heads, config.head_width)
-        return cls(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros(batch, jnp.int32))
+        stored = jnp.uint16 if dtype == jnp.bfloat16 else dtype
+        return cls(jnp.zeros(shape, stored), jnp.zeros(shape, stored), jnp.zeros(batch, jnp.int32))
 
     @property
     def capacity(self) -> int:
@@ -64,16 +57,57 @@ class KVCache:
 
     def write(
         self,
-        layer: Int[jax.Array, ""] | int,
-        slots: Int32[jax.Array, "batch tokens"],
-        keys: Float[jax.Array, "batch tokens kv_heads width"],
-        values: Float[jax.Array, "batch tokens kv_heads width"],
+        layer: Int[Array, ""] | int,
+        slots: Int32[Array, "batch tokens"],
+        keys: Float[Array, "batch tokens kv_heads width"],
+        values: Float[Array, "batch tokens kv_heads width"],
     ) -> "KVCache":
         """Fills slots of one layer; a slot beyond the capacity is a pad's, and is not written."""
-        rows = jnp.arange(slots.shape[0])[:, None]
-        at = (layer, rows, slots)
-        return replace(
-            self,
-            keys=self.keys.at[at].set(keys.astype(self.keys.dtype), mode="drop"),
-            values=self.values.at[at].set(values.astype(self.values.dtype), mode="drop"),
-        )
+        at = (layer, jnp.arange(slots.shape[0])[:, None], slots)
+
+        def fill(stored: Array, new: Array) -> Array:
+            return stored.at[at].set(_to_stored(new, stored.dtype), mode="drop")
+
+        return replace(self, keys=fill(self.keys, keys), values=fill(self.values, values))
+
+    def layer(
+        self, layer: Int[Array, ""] | int
+    ) -> tuple[Float[Array, "batch slots kv_heads width"], Float[Array, "batch slots kv_heads width"]]:
+        """All keys and values of one layer, free slots included."""
+        return _from_stored(self.keys[layer]), _from_stored(self.values[layer])
+
+    def block(
+        self,
+        layer: Int[Array, ""] | int,
+        row: Int[Array, ""],
+        head: Int[Array, ""],
+        start: Int[Array, ""],
+        size: int,
+    ) -> tuple[Float[Array, "size width"], Float[Array, "size width"]]:
+        """Keys and values of one head in `size` slots from `start` on, free slots included."""
+
+        def cut(stored: Array) -> Array:
+            block = lax.dynamic_slice(stored, (layer, row, start, head, 0), (1, 1, size, 1, stored.shape[-1]))
+            return _from_stored(block.reshape(size, -1))
+
+        return cut(self.keys), cut(self.values)
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], None]:
+        """The arrays; nothing is static."""
+        return (self.keys, self.values, self.lengths), None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, leaves: tuple[Any, ...]) -> "KVCache":
+        """Not through the constructor: what JAX puts in the place of arrays need not be arrays."""
+        cache = object.__new__(cls)
+        for name, leaf in zip(("keys", "values", "lengths"), leaves, strict=True):
+            object.__setattr__(cache, name, leaf)
+        return cache
+
+
+def _to_stored(new: Array, dtype: Any) -> Array:
+    return lax.bitcast_convert_type(new.astype(jnp.bfloat16), dtype) if dtype == jnp.uint16 else new.astype(dtype)
+
+
+def _from_stored(stored: Array) -> Array:
+    return lax.bitcast_convert_type(stored, jnp.bfloat16) if stored.dtype == jnp.uint16 else stored

@@ -115,9 +115,18 @@ def _blocks(rows_PD, counts_E, gate_up, down, first) -> jax.Array:
     blocks, place = _plan(counts_E, size)
     padded_PD = jnp.pad(rows_PD, [(0, size), (0, 0)])
 
+    def of_size(rows):
+        def run(expert, start):
+            said_RD = _expert(lax.dynamic_slice_in_dim(padded_PD, start, rows), gate_up, down, first + expert)
+            return jnp.pad(said_RD, [(0, size - rows), (0, 0)])
+
+        return run
+
+    quarters = [of_size(size * i // 4) for i in (1, 2, 3, 4)]
+
     def one(i, said_PD):
-        expert, start = place(i)
-        said_RD = _expert(lax.dynamic_slice_in_dim(padded_PD, start, size), gate_up, down, first + expert)
+        expert, start, rows = place(i)
+        said_RD = lax.switch((4 * rows - 1) // size, quarters, expert, start)
         # Rows past the end of an expert are the next one's: its own block comes later, and writes over these.
         return lax.dynamic_update_slice_in_dim(said_PD, said_RD, start, 0)
 
@@ -132,7 +141,6 @@ def _blocks_backward(saved, said_PD):
     rows_PD, counts_E, gate_up, down, first = saved
     size = _block_size(len(rows_PD), len(counts_E))
     blocks, place = _plan(counts_E, size)
-    ends_E = jnp.cumsum(counts_E)
     padded_PD, said_PD = (jnp.pad(a, [(0, size), (0, 0)]) for a in (rows_PD, said_PD))
 
     def said(x_RD, gate_up_FD, down_DF):
@@ -140,8 +148,8 @@ def _blocks_backward(saved, said_PD):
 
     def one(i, gradients):
         to_rows, to_gate_up, to_down = gradients
-        expert, start = place(i)
-        own_R1 = (start + jnp.arange(size) < ends_E[expert])[:, None]
+        expert, start, rows = place(i)
+        own_R1 = (jnp.arange(size) < rows)[:, None]
         matrices = member((gate_up, down), first + expert)
         _, pull = jax.vjp(said, lax.dynamic_slice_in_dim(padded_PD, start, size), *matrices)
         x_RD, gate_up_FD, down_DF = pull(jnp.where(own_R1, lax.dynamic_slice_in_dim(said_PD, start, size), 0))
@@ -153,7 +161,7 @@ def _blocks_backward(saved, said_PD):
 
     zeros = tuple(jnp.zeros(a.shape, jnp.float32) for a in (padded_PD, gate_up, down))
     to_rows, to_gate_up, to_down = lax.fori_loop(0, blocks, one, zeros)
-    visited_P1 = (jnp.arange(len(rows_PD)) < ends_E[-1])[:, None]
+    visited_P1 = (jnp.arange(len(rows_PD)) < counts_E.sum())[:, None]
     to_rows = jnp.where(visited_P1, to_rows[: len(rows_PD)], 0)
     found = (g.astype(a.dtype) for g, a in ((to_rows, rows_PD), (to_gate_up, gate_up), (to_down, down)))
     to_rows, to_gate_up, to_down = found
@@ -164,20 +172,21 @@ _blocks.defvjp(_blocks_forward, _blocks_backward)
 
 
 def _block_size(rows: int, experts: int) -> int:
-    # Reading an expert costs as much as multiplying some 50 rows, so most experts should need one block only: half as
-    # much again as the even share, in steps of 16.
-    return min(256, -(-3 * rows // (2 * experts * 16)) * 16)
+    # Most experts should need one block, which runs as the smallest of four sizes: reading an expert costs as much as
+    # multiplying some 20 rows.
+    return min(256, 16 * -(-2 * rows // (16 * experts)))
 
 
 def _plan(counts_E, size):
-    """How many blocks there are, and from the number of a block to its expert and its first row."""
+    """How many blocks there are, and from the number of a block to its expert, first row and number of rows."""
     blocks_E = -(-counts_E // size)
     ends_E = jnp.cumsum(blocks_E)
-    starts_E = jnp.cumsum(counts_E) - counts_E
+    rows_E = jnp.cumsum(counts_E)
 
     def place(i):
         expert = jnp.searchsorted(ends_E, i, side="right").astype(jnp.int32)
-        return expert, starts_E[expert] + (i - (ends_E - blocks_E)[expert]) * size
+        start = rows_E[expert] - counts_E[expert] + (i - (ends_E - blocks_E)[expert]) * size
+        return expert, start, jnp.minimum(rows_E[expert] - start, size)
 
     return ends_E[-1], place
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ import media
 import numpy as np
 import pytest
 import tiny
+from flax import nnx
 from load import relative_error
 
 import omni
@@ -26,6 +28,11 @@ def picture():
 @pytest.fixture(scope="module")
 def tokens(tiny_checkpoint, picture):
     return omni.load(tiny_checkpoint, parts=("vision",)).encode(picture).tokens
+
+
+def copy_of(checkpoint: Path, directory: Path) -> Path:
+    """The checkpoint's files, each free to be changed."""
+    return shutil.copytree(checkpoint, directory / "copy")
 
 
 def rewrite(directory: Path, change) -> Path:
@@ -86,6 +93,50 @@ def test_everything_wrong_is_said_at_once(tmp_path):
         assert name in str(error.value)
 
 
+def test_nothing_but_the_files_weights_is_in_a_model(model):
+    """All parameters together are all tensors of the thinker together: none is random, none is there twice."""
+    leaves = jax.tree.leaves(nnx.state(model.parts, nnx.Param))
+    found = np.sort(np.concatenate([np.asarray(leaf).ravel() for leaf in leaves]))
+    np.testing.assert_array_equal(found, np.sort(np.concatenate([value.ravel() for _, value in tiny.tensors()])))
+
+
+def test_a_file_that_changes_later_does_not_change_the_model(tmp_path, picture, tokens):
+    path = tiny.write_checkpoint(tmp_path, shards=1) / "model.safetensors"
+    model = omni.load(tmp_path)
+    before = model.logits([1, 2, 3])
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    np.testing.assert_array_equal(model.encode(picture).tokens, tokens)
+    np.testing.assert_array_equal(model.logits([1, 2, 3]), before)
+
+
+def test_speech_is_skipped_by_name_alone(tmp_path):
+    def rename(stored):
+        for name in [name for name in stored if name.startswith("talker.")]:
+            stored[name.replace("talker.", "talkie.")] = stored.pop(name)
+
+    assert any(name.startswith("talker.") for name in open_tensors(tiny.write_checkpoint(tmp_path / "whole")))
+    with pytest.raises(omni.CheckpointError) as error:
+        omni.load(rewrite(tmp_path / "renamed", rename))
+    assert len(error.value.unexpected) == 3 and all(name.startswith("talkie.") for name in error.value.unexpected)
+
+
+def test_two_names_for_one_tensor(tmp_path):
+    with pytest.raises(omni.CheckpointError, match="two tensors of the files both mean lm_head"):
+        omni.load(rewrite(tmp_path, lambda stored: stored.update({"lm_head.weight": stored["thinker.lm_head.weight"]})))
+
+
+@pytest.mark.parametrize("progress", [True, False, None])
+def test_a_progress_bar_when_asked(tiny_checkpoint, capfd, progress):
+    omni.load(tiny_checkpoint, parts="audio", progress=progress)
+    assert ("loading weights" in capfd.readouterr().err) == (progress is True)
+
+
+def test_one_part_by_its_name(tiny_checkpoint):
+    config = omni.load(tiny_checkpoint, parts="vision").config
+    assert config.vision is not None and config.audio is config.text is None
+
+
 def test_a_part_that_is_not_asked_for_may_be_missing(tmp_path):
     directory = rewrite(tmp_path, lambda stored: stored.pop("thinker.lm_head.weight"))
     assert omni.load(directory, parts=("vision",)).config.text is None
@@ -114,24 +165,56 @@ def test_broken_directories(tmp_path, name, content, message):
         omni.load(directory)
 
 
-@pytest.mark.parametrize("damage", ["short", "header", "offsets", "dtype"])
+@pytest.mark.parametrize("damage", ["short", "header"])
 def test_broken_files(tmp_path, damage):
-    directory = tiny.write_checkpoint(tmp_path, shards=1)
-    path = directory / "model.safetensors"
+    """More kinds of damage in test_safetensors_file.py."""
+    path = tiny.write_checkpoint(tmp_path, shards=1) / "model.safetensors"
     raw = path.read_bytes()
-    length = int.from_bytes(raw[:8], "little")
-    header = json.loads(raw[8 : 8 + length])
-    if damage == "short":
-        path.write_bytes(raw[:-1000])
-    elif damage == "header":
-        path.write_bytes((1 << 60).to_bytes(8, "little") + raw[8:])
-    else:
-        entry = next(value for name, value in header.items() if name != "__metadata__")
-        entry.update({"data_offsets": [0, 1 << 40]} if damage == "offsets" else {"dtype": "I8"})
-        text = json.dumps(header).encode()
-        path.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + length :])
-    with pytest.raises(omni.CheckpointError, match=r"cut short|malformed|supported are"):
+    path.write_bytes(raw[:-1000] if damage == "short" else (1 << 60).to_bytes(8, "little") + raw[8:])
+    with pytest.raises(omni.CheckpointError, match=r"cut short|malformed"):
+        omni.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("text_config", "hidden_act", "relu"),
+        ("text_config", "num_key_value_heads", 0),
+        ("text_config", "num_hidden_layers", -1),
+        ("text_config", "num_attention_heads", None),
+        ("text_config", "rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
+        ("vision_config", "num_heads", 0),
+        ("vision_config", "deepstack_visual_indexes", [9]),
+        ("audio_config", "activation_function", "relu6"),
+        ("audio_config", "n_window", 0),
+        (None, "vision_config", None),
+        (None, "audio_config", []),
+        (None, "image_token_id", None),
+    ],
+)
+def test_unsupported_settings(tiny_checkpoint, tmp_path, part, field, value):
+    directory = copy_of(tiny_checkpoint, tmp_path)
+    config = json.loads((directory / "config.json").read_text())
+    thinker = config["thinker_config"]
+    (thinker[part] if part else thinker)[field] = value
+    (directory / "config.json").write_text(json.dumps(config))
+    with pytest.raises(omni.CheckpointError, match=r"config\.json") as error:
         omni.load(directory)
+    assert len(str(error.value)) <= 500 and str(tmp_path) not in str(error.value)
+
+
+def test_another_architecture(tiny_checkpoint, tmp_path):
+    """Sizes in config.json that are not those of the files: every tensor that differs is listed."""
+    directory = copy_of(tiny_checkpoint, tmp_path)
+    config = json.loads((directory / "config.json").read_text())
+    audio = config["thinker_config"]["audio_config"]
+    audio["encoder_layers"] = audio["num_hidden_layers"] = 4
+    config["thinker_config"]["vision_config"]["depth"] = 4
+    (directory / "config.json").write_text(json.dumps(config))
+    with pytest.raises(omni.CheckpointError) as error:
+        omni.load(directory)
+    assert error.value.missing and all(name.startswith("audio_tower.layers.3.") for name in error.value.missing)
+    assert error.value.unexpected and all(name.startswith("visual.blocks.4.") for name in error.value.unexpected)
 
 
 @pytest.mark.parametrize("options", [{"parts": ("video",)}, {"parts": ()}, {"dtype": "int8"}, {"dtype": "no such"}])
@@ -140,9 +223,51 @@ def test_bad_options(tiny_checkpoint, options):
         omni.load(tiny_checkpoint, **options)
 
 
-def test_no_such_place():
+@pytest.mark.parametrize("name", ["no/such/place/here", "nonesuch", "", "x" * 5000, "a\0b", Path("nonesuch")])
+def test_no_such_place(name):
     with pytest.raises(omni.CheckpointError, match="not a name on the hub"):
-        omni.load("no/such/place/here")
+        omni.load(name)
+
+
+@pytest.mark.parametrize("name", ["a--b/c", "foo/..", "x/" + "y" * 200])
+def test_names_that_the_hub_cannot_have(name):
+    with pytest.raises(omni.CheckpointError, match="could not be fetched from the hub"):
+        omni.load(name)
+
+
+def test_from_the_hub(tiny_checkpoint, tmp_path, monkeypatch, picture, tokens):
+    """Found in the hub's cache, whose place is no part of any message."""
+    asked = []
+    snapshot = tiny_checkpoint
+
+    def download(name, *, allow_patterns):
+        asked.append((name, tuple(allow_patterns)))
+        return str(snapshot)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    model = omni.load("Someone/Tiny", parts="vision")
+    assert model.name == "Someone/Tiny" and asked[0][0] == "Someone/Tiny" and "*.safetensors" in asked[0][1]
+    np.testing.assert_array_equal(model.encode(picture).tokens, tokens)
+    for absent in ("preprocessor_config.json", "config.json", "model.safetensors.index.json"):
+        snapshot = copy_of(tiny_checkpoint, tmp_path / absent)
+        (snapshot / absent).unlink()
+        with pytest.raises(omni.CheckpointError, match=r"no model|is not in|no preprocessor") as error:
+            omni.load("Someone/Tiny")
+        assert str(snapshot) not in str(error.value)
+    snapshot = copy_of(tiny_checkpoint, tmp_path / "tokenizer")
+    (snapshot / "tokenizer.json").write_text("{}")
+    with pytest.raises(omni.CheckpointError, match="tokenizer") as error:
+        omni.load("Someone/Tiny")
+    assert str(snapshot) not in str(error.value)
+
+
+def test_a_hub_that_cannot_be_reached(monkeypatch):
+    def unreachable(*_, **__):
+        raise PermissionError(13, "Permission denied", "/home/someone/.cache/huggingface")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    with pytest.raises(omni.CheckpointError, match=r"from the hub: Permission denied$"):
+        omni.load("Someone/Tiny")
 
 
 def test_spread_over_four_devices(tiny_checkpoint, golden, tmp_path):

@@ -1,10 +1,16 @@
 """The command line does its work, and says in one line what it cannot do."""
 
+import base64
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import media
 import numpy as np
 import PIL.Image
 import pytest
+from load import relative_error
 
 import omni
 from omni.cli import main
@@ -30,58 +36,183 @@ def run(monkeypatch, capsys, tmp_path):
     return call
 
 
-def test_encode_files(run):
-    code, out, _ = run("encode", SAMPLES / "china.jpg", SAMPLES / "speech.flac", "-o", "e")
-    assert code == 0 and "2 encoded" in out and "a second" in out and "programs compiled" in out
-    embedding = omni.Embedding.load("e/china.jpg.safetensors")
-    np.testing.assert_allclose(embedding.tokens, omni.load("demo").encode(SAMPLES / "china.jpg").tokens, atol=1e-2)
+@pytest.fixture
+def tiny(monkeypatch, model, tiny_checkpoint):
+    """The path of the tiny checkpoint, which commands find loaded already."""
+    load = omni.load
+    monkeypatch.setattr(
+        omni, "load", lambda name, **options: model if name == str(tiny_checkpoint) else load(name, **options)
+    )
+    return tiny_checkpoint
 
 
-def test_a_folder_in_several_goes_with_a_bad_file(run, tmp_path):
-    folder = tmp_path / "photos" / "inner"
-    folder.mkdir(parents=True)
-    for i in range(3):
-        PIL.Image.new("RGB", (40 + i, 50), (i, 9, 9)).save(folder / f"{i}.png")
-    (folder / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    code, out, err = run("encode", "photos", "-o", "e")
+@pytest.fixture
+def photos(tmp_path):
+    """Three pictures and a broken one in a tree."""
+    folder = tmp_path / "photos"
+    (folder / "inner").mkdir(parents=True)
+    for i, name in enumerate(("0.png", "inner/1.png", "inner/2.jpg")):
+        PIL.Image.new("RGB", (40 + i, 50), (i, 9, 9)).save(folder / name)
+    (folder / "inner" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / ".hidden").write_text("no picture")
+    return folder
+
+
+def written(folder) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+
+
+def lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
+
+
+# --- encode -----------------------------------------------------------------------------------------------------------
+
+
+def test_encode_files(run, model, tiny):
+    code, out, err = run("encode", SAMPLES / "china.jpg", SAMPLES / "speech.flac", "-o", "e", "-m", tiny)
+    assert code == 0 and not err
+    assert "2 encoded" in out and "a second" in out and "programs compiled" in out
+    assert written("e") == ["china.jpg.safetensors", "speech.flac.safetensors"]
+    for name in ("china.jpg", "speech.flac"):
+        found, wanted = omni.Embedding.load(f"e/{name}.safetensors"), model.encode(SAMPLES / name)
+        assert (found.kind, found.grid_thw) == (wanted.kind, wanted.grid_thw)
+        assert relative_error(found.tokens, wanted.tokens) < 1e-5
+
+
+def test_a_folder_in_several_goes(run, tiny, photos):
+    code, out, err = run("encode", "photos", "-o", "e", "-m", tiny)
     assert code == 2 and "3 encoded" in out
-    lines = [line for line in err.splitlines() if "bad.png" in line]
-    assert len(lines) == 1
-    assert sorted(p.name for p in Path("e/inner").iterdir()) == [f"{i}.png.safetensors" for i in range(3)]
-    code, out, _ = run("encode", "photos", "-o", "e")
-    assert "3 of 4 are there already" in out and "0 encoded" in out
+    assert len(lines(err)) == 1 and lines(err)[0].startswith("photos/inner/bad.png: ")
+    assert written("e") == ["0.png.safetensors", "inner/1.png.safetensors", "inner/2.jpg.safetensors"]
+    Path("e/inner/1.png.safetensors").unlink()
+    before = Path("e/0.png.safetensors").stat().st_mtime_ns
+    (photos / "inner" / "bad.png").unlink()
+    code, out, _ = run("encode", "photos", "-o", "e", "-m", tiny)
+    assert code == 0 and "2 of 3 are there already" in out and "1 encoded" in out
+    assert Path("e/0.png.safetensors").stat().st_mtime_ns == before and len(written("e")) == 3
+    code, out, _ = run("encode", "photos", "-o", "e", "-m", tiny, "--overwrite")
+    assert code == 0 and "3 encoded" in out and Path("e/0.png.safetensors").stat().st_mtime_ns > before
 
 
-def test_inspect(run):
-    code, out, _ = run("inspect", SAMPLES / "china.jpg", SAMPLES / "speech.flac", "-o", "p")
+@pytest.mark.parametrize("out", ["photos", "photos/embeddings", "."])
+def test_embeddings_beside_the_pictures(run, tiny, photos, out):
+    """What an earlier go has written is not taken for media."""
+    (photos / "inner" / "bad.png").unlink()
+    assert run("encode", "photos", "-o", out, "-m", tiny)[:2][0] == 0
+    code, said, _ = run("encode", "photos", "-o", out, "-m", tiny)
+    assert code == 0 and "3 of 3 are there already" in said
+    assert len(list(Path(out).rglob("*.safetensors"))) == 3
+
+
+def test_a_file_that_breaks_does_not_stop_the_others(run, tiny, photos):
+    png = (photos / "0.png").read_bytes()
+    for i in range(9):
+        (photos / f"cut{i}.png").write_bytes(png[: -20 - i])
+    code, out, err = run("encode", "photos", "absent.jpg", "-o", "e", "-m", tiny, "--batch-size", "2")
+    assert code == 2 and "3 encoded" in out
+    assert len(lines(err)) == 11 and all(": " in line for line in lines(err))
+
+
+def test_data_uris_and_names_that_clash(run, tiny, photos):
+    uri = "data:image/png;base64," + base64.b64encode((photos / "0.png").read_bytes()).decode()
+    assert run("encode", uri, "-o", "e", "-m", tiny)[0] == 0 and written("e") == ["data.safetensors"]
+    shutil.copy(photos / "0.png", photos / "inner" / "0.png")
+    code, _, err = run("encode", "photos/0.png", "photos/inner/0.png", "-o", "f", "-m", tiny)
+    assert code == 2 and "two files would both be written to f/0.png.safetensors" in err and not Path("f").exists()
+
+
+# --- inspect ----------------------------------------------------------------------------------------------------------
+
+
+def test_inspect_shows_the_picture(run, tiny):
+    PIL.Image.fromarray(media.image("small")).save("small picture.png")
+    code, out, _ = run("inspect", "small picture.png", SAMPLES / "speech.flac", "-o", "p", "-m", tiny)
     assert code == 0
-    paths = out.split()
-    assert len(paths) == 3
-    for path in paths:
-        assert np.asarray(PIL.Image.open(path)).std() > 10
+    assert lines(out) == ["p/00-small-picture.png-patches.png", "p/01-speech.flac-mel.png", "p/02-tokens.png"]
+    sheets = [np.asarray(PIL.Image.open(path)) for path in lines(out)]
+    assert all(sheet.std() > 10 for sheet in sheets)
+    # Enlarged five times; between the grid's lines the pixels are those of the picture.
+    shown = sheets[0][48 : 48 + 320, 24 : 24 + 480][2::5, 2::5]
+    np.testing.assert_array_equal(shown, media.image("small"))
 
 
-def test_info(run):
+def test_inspect_a_data_uri(run, tiny):
+    uri = "data:image/png;base64," + base64.b64encode((SAMPLES / "china.jpg").read_bytes()).decode()
+    code, out, _ = run("inspect", uri, "-o", "p", "-m", tiny)
+    assert code == 0 and lines(out)[0] == "p/00-medium-1-patches.png"
+
+
+# --- info -------------------------------------------------------------------------------------------------------------
+
+
+def test_info_reads_no_weights(run, monkeypatch):
+    monkeypatch.setattr(
+        "omni.safetensors_file.StoredTensor.array", property(lambda _: pytest.fail("weights were read"))
+    )
     code, out, _ = run("info")
     assert code == 0
-    for word in ("Qwen3-Omni", "vision", "audio", "text", "weights in bfloat16"):
+    for word in ("demo: Qwen3-Omni", "vision", "audio", "text", "weights in bfloat16", "cache of 1,000 tokens"):
         assert word in out
 
 
-def test_chat_once(run):
-    code, out, err = run(
-        "chat", SAMPLES / "china.jpg", "--say", "What is this?", "--max-new-tokens", "4", "--seed", "1"
+def test_info_counts_the_parameters(run, tiny_checkpoint):
+    import tiny as checkpoint
+
+    _, out, _ = run("info", "--model", tiny_checkpoint)
+    count = sum(value.size for _, value in checkpoint.tensors())
+    assert f"{count / 1e6:.2f} M" in next(line for line in out.splitlines() if line.startswith("total"))
+
+
+# --- chat -------------------------------------------------------------------------------------------------------------
+
+
+def test_chat_once(run, model, tiny):
+    options = ("--max-new-tokens", "6", "--temperature", "0", "--system", "You are terse.")
+    code, out, err = run("chat", SAMPLES / "china.jpg", "--say", "What is this?", "-m", tiny, *options)
+    assert code == 0 and not err
+    chat = model.chat(system="You are terse.", max_new_tokens=6, temperature=0.0)
+    assert out == chat.send("What is this?", SAMPLES / "china.jpg").text + "\n"
+
+
+def test_chat_repeats_with_a_seed(run, tiny):
+    options = ("--max-new-tokens", "6", "--temperature", "1", "-m", tiny, "--say", "Hi")
+    one, same, other = (run("chat", *options, "--seed", seed)[1] for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_the_untrained_demo_says_so(run):
+    code, out, err = run("chat", "--say", "Hi", "--max-new-tokens", "2")
+    assert code == 0 and lines(out)
+    assert (len(lines(err)) == 1 and "untrained" in err) or omni.load("demo").notice is None
+
+
+def test_chat_by_turns(run, tiny, monkeypatch):
+    sent = []
+    stream = omni.Chat.stream
+    monkeypatch.setattr(omni.Chat, "stream", lambda *given: (sent.append(given[1:]), stream(*given))[1])
+    china = str(SAMPLES / "china.jpg")
+    said = iter(
+        ["Hello.", "", f"/add {china}", "And this?", "/add absent.jpg", "And that?", "Well?", "/quit", "Never."]
     )
-    assert code == 0 and out.strip()
-    assert "untrained" in err
-
-
-def test_chat_by_turns(run, monkeypatch):
-    said = iter(["Hello.", f"/add {SAMPLES / 'china.jpg'}", "And this?", "/add absent.jpg", "And that?", "/quit"])
     monkeypatch.setattr("builtins.input", lambda _: next(said))
-    code, _, err = run("chat", "--max-new-tokens", "3")
+    code, _, err = run("chat", SAMPLES / "speech.flac", "-m", tiny, "--max-new-tokens", "3")
     assert code == 0
-    assert sum("absent.jpg" in line for line in err.splitlines()) == 1
+    speech = str(SAMPLES / "speech.flac")
+    assert sent == [("Hello.", speech), ("And this?", china), ("And that?", "absent.jpg"), ("Well?",)]
+    assert len(lines(err)) == 1 and "absent.jpg" in err
+
+
+@pytest.mark.parametrize("leaving", [EOFError, KeyboardInterrupt])
+def test_chat_can_be_left(run, tiny, monkeypatch, leaving):
+    def left(_):
+        raise leaving
+
+    monkeypatch.setattr("builtins.input", left)
+    assert run("chat", "-m", tiny)[0] == 0
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -89,22 +220,45 @@ def test_chat_by_turns(run, monkeypatch):
     [
         ("encode",),
         ("encode", "absent.jpg"),
+        ("encode", "x" * 300),
+        ("encode", "empty"),
+        ("encode", "photos/0.png", "-o", "file"),
         ("inspect",),
         ("inspect", "absent.jpg"),
+        ("inspect", "photos/0.png", "-o", "file"),
         ("info", "--model", "no/such/thing/at all"),
+        ("info", "--model", "."),
+        ("info", "--model", "x" * 300),
         ("chat", "absent.jpg", "--say", "Hi"),
         ("chat", "--say", "Hi", "--temperature", "-1"),
+        ("chat", "--say", "Hi", "--max-new-tokens", "0"),
+        ("chat", "--say", "Hi", "--seed", "-1"),
         ("chat", "--model", "."),
+        ("chat", "--dtype", "int4"),
     ],
 )
-def test_bad_input_is_one_line_and_code_2(run, arguments):
+def test_bad_input_is_one_line_and_code_2(run, photos, arguments):
+    Path("empty").mkdir()
+    Path("file").write_text("")
     code, _, err = run(*arguments)
     assert code == 2
-    assert "Traceback" not in err
-    assert len([line for line in err.splitlines() if line.strip()]) == 1
+    assert len(lines(err)) == 1 and len(err) <= 600
+    assert "Traceback" not in err and " at 0x" not in err and str(photos.parent) not in err
+
+
+@pytest.mark.parametrize("arguments", [("encode", "a.jpg", "--batch-size", "0"), ("sing",), ("chat", "--seed", "one")])
+def test_usage_is_explained(run, arguments):
+    code, _, err = run(*arguments)
+    assert code == 2 and "Traceback" not in err and "Usage" in err
 
 
 @pytest.mark.parametrize("command", ["chat", "encode", "inspect", "info"])
 def test_help(run, command):
     code, out, _ = run(command, "--help")
     assert code == 0 and "--model" in out
+
+
+def test_as_a_program(tmp_path):
+    program = [sys.executable, "-c", "from omni.cli import main; main()"]
+    result = subprocess.run([*program, "inspect", "absent.jpg"], capture_output=True, text=True, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "") and lines(result.stderr) == ["omni: no file at 'absent.jpg'"]

@@ -153,7 +153,7 @@ def test_generation_config(written, read):
 
 @pytest.mark.parametrize("written", [{"eos_token_id": "end"}, {"do_sample": True, "temperature": "hot"}])
 def test_generation_config_that_holds_no_numbers(written):
-    with pytest.raises(omni.CheckpointError, match=r"generation_config\.json"):
+    with pytest.raises(omni.CheckpointError, match="generation_config"):
         GenerationConfig.from_dict(written)
 
 
@@ -182,11 +182,10 @@ def test_the_untrained_demo_says_so():
     demo = omni.load("demo", parts="text")
     if demo.notice is None:
         pytest.skip("the demo is trained")
-    answers = (
+    for answer in (
         lambda: demo.generate(TALK[0], max_new_tokens=2),
         lambda: list(demo.stream(TALK[0], max_new_tokens=2)),
         lambda: demo.chat(max_new_tokens=2).send("Hi"),
-    )
-    for answer in answers:
+    ):
         with pytest.warns(UserWarning, match="untrained"):
             answer()

@@ -125,6 +125,30 @@ CASES = {
     "omni.Embedding.load('absent')": "unreadable_embedding",
 }
 
+# Part, field and value of config.json that are refused.
+SETTINGS = [
+    ("text_config", "hidden_size", "64"),
+    ("text_config", "hidden_size", 64.5),
+    ("text_config", "hidden_size", [64]),
+    ("text_config", "num_hidden_layers", True),
+    ("text_config", "rms_norm_eps", "small"),
+    ("text_config", "rms_norm_eps", {}),
+    ("text_config", "norm_topk_prob", 1),
+    ("text_config", "rope_theta", "far"),
+    ("text_config", "rope_scaling", 5),
+    ("text_config", "mlp_only_layers", 3),
+    ("vision_config", "hidden_size", "64"),
+    ("vision_config", "patch_size", 16.5),
+    ("vision_config", "num_heads", [4]),
+    ("vision_config", "deepstack_visual_indexes", 3),
+    ("audio_config", "d_model", "64"),
+    ("audio_config", "activation_function", 5),
+    (None, "text_config", "Qwen3"),
+    (None, "vision_config", [1]),
+    (None, "image_token_id", "<image>"),
+    (None, "position_id_per_seconds", "often"),
+]
+
 SCRIPT = """
 import json, sys
 import numpy as np, omni
@@ -144,6 +168,21 @@ for case in json.loads(sys.argv[2]):
         found[case] = error.code, str(error)
     except BaseException as error:
         found[case] = type(error).__name__, str(error)
+from pathlib import Path
+from omni.loading import read_config
+whole = json.loads((Path(sys.argv[1]) / "config.json").read_text())
+for part, field, value in json.loads(sys.argv[3]):
+    config = json.loads(json.dumps(whole))
+    thinker = config["thinker_config"]
+    (thinker[part] if part else thinker)[field] = value
+    Path("config.json").write_text(json.dumps(config))
+    try:
+        read_config(Path())
+        found[f"{part}.{field}={value}"] = "accepted", ""
+    except omni.CheckpointError as error:
+        found[f"{part}.{field}={value}"] = "refused", str(error)
+    except BaseException as error:
+        found[f"{part}.{field}={value}"] = type(error).__name__, str(error)
 print(json.dumps(found))
 """
 
@@ -151,7 +190,8 @@ print(json.dumps(found))
 @pytest.fixture(scope="module")
 def found(tiny_checkpoint, tmp_path_factory):
     away = tmp_path_factory.mktemp("away")
-    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tiny_checkpoint), json.dumps(list(CASES))]
+    tables = [json.dumps(list(CASES)), json.dumps(SETTINGS)]
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tiny_checkpoint), *tables]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, capture_output=True, text=True, cwd=away, env=env)
     assert result.returncode == 0, result.stderr
@@ -164,6 +204,14 @@ def test_it_is_refused(found, case):
     assert code in CASES[case].split("|"), message
     assert 0 < len(message) <= 500 and "\n" not in message
     assert " at 0x" not in message and not any(path in message for path in found[1])
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: f"{setting[0]}.{setting[1]}={setting[2]}")
+def test_a_setting_is_refused(found, setting):
+    part, field, value = setting
+    outcome, message = found[0][f"{part}.{field}={value}"]
+    assert outcome == "refused", message
+    assert message.startswith("config.json") and len(message) <= 500 and "\n" not in message
 
 
 def test_an_input_error_is_a_value_error():

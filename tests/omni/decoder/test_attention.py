@@ -6,6 +6,7 @@ import pytest
 
 from omni.decoder import attention
 from omni.decoder.attention import attend
+from omni.decoder.cache import KVCache
 
 
 def plainly(q, k, v, q_slots, lengths):
@@ -32,11 +33,20 @@ def draw(tokens=19, slots=40):
     return (q, k, v, q_slots, lengths), real
 
 
-@pytest.mark.parametrize("scores", [1 << 21, 2000, 1])
-def test_in_chunks(monkeypatch, scores):
-    monkeypatch.setattr(attention, "_CHUNK_SCORES", scores)
+def run(arguments, **options):
+    q, k, v, q_slots, lengths = map(jnp.asarray, arguments)
+    cache = KVCache(jnp.stack([k * jnp.nan, k]), jnp.stack([v * jnp.nan, v]), lengths)
+    return np.asarray(attend(q, cache, jnp.int32(1), q_slots, lengths, **options))
+
+
+@pytest.mark.parametrize("rows", [512, 8, 1])
+@pytest.mark.parametrize("slots", [512, 16, 7])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_in_blocks(monkeypatch, rows, slots, fixed):
+    for name, value in {"_CHUNK_ROWS": rows, "_BLOCK_SLOTS": slots, "_BLOCK_SCORES": 1}.items():
+        monkeypatch.setattr(attention, name, value)
     arguments, real = draw()
-    found = np.asarray(attend(*map(jnp.asarray, arguments)))
+    found = run(arguments, fixed=fixed)
     assert np.isfinite(found).all()
     assert np.abs(found - plainly(*arguments))[real].max() < 1e-6
 
@@ -44,5 +54,4 @@ def test_in_chunks(monkeypatch, scores):
 def test_the_form_of_accelerators(monkeypatch):
     monkeypatch.setattr(attention.jax, "default_backend", lambda: "gpu")
     arguments, real = draw()
-    found = np.asarray(attend(*map(jnp.asarray, arguments)))
-    assert np.abs(found - plainly(*arguments))[real].max() < 1e-6
+    assert np.abs(run(arguments) - plainly(*arguments))[real].max() < 1e-6
