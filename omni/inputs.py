@@ -108,10 +108,15 @@ def check_media(media: Sequence[Embedding], config: ModelConfig) -> None:
     """Refuses embeddings that another kind of model made.
 
     Raises:
-        InputError: `no_media`, for a model of text alone; `bad_embedding`, when a width or the deepstack does not fit.
+        InputError: `no_media`, for a model that does not read media of that kind; `bad_embedding`, when a width or the
+            deepstack does not fit.
     """
     if media and config.tokens is None:
         raise InputError("no_media", "this model reads text alone, and the messages hold media")
+    for medium in media:
+        for part in (medium, medium.audio):
+            if part is not None and config.tokens is not None and config.tokens.placeholder(part.kind) is None:
+                raise InputError("no_media", f"this model does not read media of kind {part.kind}")
     levels = {len(config.vision.deepstack_visual_indexes)} if config.vision is not None else set()
     for medium in media:
         for part in (medium, medium.audio):

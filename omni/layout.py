@@ -18,7 +18,7 @@ Kind = Literal["image", "audio", "video"]
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Ids of the tokens that media are laid out with, under the names of config.json.
+    """Ids of the tokens that media are laid out with, under the names of config.json; None where a family has none.
 
     Attributes:
         image_token_id: placeholder of a picture's row.
@@ -28,27 +28,31 @@ class SpecialTokens:
         audio_end_token_id: after a recording.
     """
 
-    image_token_id: int
-    video_token_id: int
-    audio_token_id: int
-    audio_start_token_id: int
-    audio_end_token_id: int
+    image_token_id: int | None = None
+    video_token_id: int | None = None
+    audio_token_id: int | None = None
+    audio_start_token_id: int | None = None
+    audio_end_token_id: int | None = None
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> "SpecialTokens":
-        """Reads the thinker's config.
+    def from_dict(cls, raw: Mapping[str, Any], names: Sequence[str] | None = None) -> "SpecialTokens":
+        """Reads the config of the model that joins the parts.
+
+        Args:
+            raw: its fields.
+            names: those that a family has; all when None.
 
         Raises:
             ValueError: an id is absent.
         """
-        names = list(cls.__dataclass_fields__)
+        names = list(cls.__dataclass_fields__) if names is None else names
         missing = [name for name in names if raw.get(name) is None]
         if missing:
-            raise ValueError(f"the thinker's config lacks {', '.join(missing)}")
+            raise ValueError(f"the config lacks {', '.join(missing)}")
         return cls(**{name: int(raw[name]) for name in names})
 
-    def placeholder(self, kind: Kind) -> int:
-        """The id that stands for a row of a medium."""
+    def placeholder(self, kind: Kind) -> int | None:
+        """The id that stands for a row of a medium; None for a kind that the model does not read."""
         return {"image": self.image_token_id, "video": self.video_token_id, "audio": self.audio_token_id}[kind]
 
 
@@ -137,8 +141,9 @@ def lay_out(
             after += 1
         opening, closing = prompt[before:place], prompt[place + 1 : after]
         if media[index].audio_tokens is not None:
-            opening = np.append(opening, np.int32(special_tokens.audio_start_token_id))
-            closing = np.append(np.int32(special_tokens.audio_end_token_id), closing)
+            begin, end = special_tokens.audio_start_token_id, special_tokens.audio_end_token_id
+            assert begin is not None and end is not None
+            opening, closing = np.append(opening, np.int32(begin)), np.append(np.int32(end), closing)
         writer.text(prompt[start:before])
         writer.text(opening)
         writer.medium(media[index], index)
@@ -155,7 +160,8 @@ def _find_placeholders(
     is_placeholder = np.zeros(len(prompt), bool)
     places: list[tuple[int, int]] = []
     for kind in ("image", "video", "audio"):
-        at = np.flatnonzero(prompt == special_tokens.placeholder(kind))
+        placeholder = special_tokens.placeholder(kind)
+        at = np.flatnonzero(prompt == (-1 if placeholder is None else placeholder))
         given = [i for i, medium in enumerate(media) if medium.kind == kind]
         if len(at) != len(given):
             raise InputError(
@@ -192,6 +198,7 @@ class _Writer:
     def medium(self, medium: MediaLayout, index: int) -> None:
         """A medium's rows; what follows counts on from the largest position of their last stretch."""
         placeholder = self._special.placeholder(medium.kind)
+        assert placeholder is not None
         if medium.kind == "audio":
             self._mark("audio", index, np.arange(medium.tokens))
             self.closing(np.full(medium.tokens, placeholder, np.int32))
@@ -227,7 +234,9 @@ class _Writer:
         seen_first = _merge(seen[0], sound[0])
         positions = np.empty((3, len(seen_first)), np.float32)
         positions[:, seen_first], positions[:, ~seen_first] = seen, sound
-        self._write(np.where(is_video, self._special.video_token_id, self._special.audio_token_id), positions)
+        video, audio = self._special.video_token_id, self._special.audio_token_id
+        assert video is not None and audio is not None
+        self._write(np.where(is_video, video, audio), positions)
         # The last stretch is what is left of one when the other has come to its end.
         changes = np.flatnonzero(seen_first[1:] != seen_first[:-1])
         stretch = changes[-1] + 1 if len(changes) else 0

@@ -161,6 +161,9 @@ def test_special_tokens_name_what_is_missing():
     del config["audio_end_token_id"]
     with pytest.raises(ValueError, match="audio_end_token_id"):
         SpecialTokens.from_dict(config)
+    pictures_alone = SpecialTokens.from_dict(config, ("image_token_id", "video_token_id"))
+    assert pictures_alone.placeholder("image") == config["image_token_id"]
+    assert pictures_alone.placeholder("audio") is None
 
 
 def test_a_long_video_is_laid_out_without_a_loop_over_tokens():

@@ -1,0 +1,77 @@
+"""What the library knows of a family: which configuration it reads, and where each parameter lies in its files."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omni.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one parameter lies on disk.
+
+    Attributes:
+        pattern: tensor name with `{0}`, `{1}` for the leading axes counted by `stacked`, and `{part}` when in parts.
+        stacked: how many leading axes of the parameter are spread over tensors: 1 for layers, 2 for layers x experts.
+        parts: names of the tensors that lie one after another along the next axis, such as gate and up projections.
+    """
+
+    pattern: str
+    stacked: int = 0
+    parts: tuple[str, ...] = ()
+
+    def pieces(self, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[int | slice, ...], tuple[int, ...]]]:
+        """The tensors that make up a parameter: name, the place in the parameter, and the shape on disk."""
+        rest = shape[self.stacked :]
+        for lead in _indices(shape[: self.stacked]):
+            if not self.parts:
+                yield self.pattern.format(*lead), lead, rest
+                continue
+            size = rest[0] // len(self.parts)
+            for i, part in enumerate(self.parts):
+                place = (*lead, slice(i * size, (i + 1) * size))
+                yield self.pattern.format(*lead, part=part), place, (size, *rest[1:])
+
+
+def _indices(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    if not shape:
+        yield ()
+        return
+    for i in range(shape[0]):
+        for rest in _indices(shape[1:]):
+            yield (i, *rest)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of checkpoint.
+
+    Attributes:
+        name: for people.
+        model_types: values of `model_type` in config.json.
+        read: config.json -> ModelConfig.
+        sources: ModelConfig -> {parameter path: Source}, in canonical names.
+        prefixes: tensor prefixes found in files -> canonical ones; the longest that fits wins.
+        skipped: prefixes of tensors that belong to parts this library does not run (speech output).
+        template: file name of the default chat template in omni/assets/templates.
+        saved_config: config.json -> config.json of a directory that lacks the skipped tensors.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    read: Callable[[Mapping[str, Any]], ModelConfig]
+    sources: Callable[[ModelConfig], dict[str, Source]]
+    prefixes: Mapping[str, str]
+    skipped: tuple[str, ...]
+    template: str
+    saved_config: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+
+    def canonical(self, name: str) -> str | None:
+        """The canonical name of a tensor in a file, or None for one that is skipped knowingly."""
+        if name.startswith(self.skipped):
+            return None
+        for prefix in sorted(self.prefixes, key=len, reverse=True):
+            if name.startswith(prefix):
+                return self.prefixes[prefix] + name[len(prefix) :]
+        return name

@@ -1,0 +1,26 @@
+"""Qwen3, text alone: dense and MoE."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omni.config import ModelConfig
+from omni.decoder.config import TextConfig
+from omni.families.family import Family
+from omni.families.sources import sources
+
+
+def _read_text(raw: Mapping[str, Any]) -> ModelConfig:
+    # A dense config says nothing of experts, and has none.
+    text = TextConfig.from_dict({"num_experts": 0, **raw} if raw["model_type"] == "qwen3" else raw)
+    return ModelConfig(None, None, text, None, 1.0, raw.get("dtype") or raw.get("torch_dtype"))
+
+
+QWEN3 = Family(
+    name="Qwen3",
+    model_types=("qwen3", "qwen3_moe"),
+    read=_read_text,
+    sources=sources,
+    prefixes={},
+    skipped=(),
+    template="omni.jinja",
+)
