@@ -64,7 +64,7 @@ class Model:
         self.name, self.config, self.media, self.tokenizer = name, config, media, tokenizer
         self.parts, self.notice = parts, notice
         self._origin = origin
-        self._template, self._generation = template, generation
+        self.template, self.generation = template, generation
         self._engine = None
         if decoder is not None:
             self._engine = Engine(decoder, decoder.config.max_position_embeddings)
@@ -276,7 +276,7 @@ class Model:
         stop: Sequence[str],
     ) -> Options:
         """Fills in the checkpoint's defaults; a sampling option given where the default is greedy turns sampling on."""
-        default = self._generation
+        default = self.generation
         if temperature is None:
             temperature = default.temperature or (1.0 if top_p is not None or top_k is not None else 0.0)
         sampling = Sampling(
@@ -325,7 +325,7 @@ class Model:
                 raise InputError("no_tokenizer", "the checkpoint directory has no tokenizer; give token ids instead")
             embeddings = [next(encoded) for _ in one.media]
             check_media(embeddings, self.config)
-            rendered = self._template.render(
+            rendered = self.template.render(
                 one.messages, self.tokenizer.control_tokens, add_generation_prompt=add_generation_prompt
             )
             prompt_ids = encode_after(rendered, self.tokenizer, before)

@@ -40,17 +40,7 @@ def encode_after(rendered: Rendered, tokenizer: Tokenizer, before: Spoken | None
     """
     if before is None or not rendered.plain.startswith(before.plain):
         return tokenizer.encode_prompt(rendered.text, rendered.mark)
-    rest = _after(rendered, len(before.plain))
+    rest = rendered.cut([len(before.plain)])[1]
     if not rest.startswith(tuple(tokenizer.control_tokens)):
         return tokenizer.encode_prompt(rendered.text, rendered.mark)
     return [*before.prompt_ids, *tokenizer.encode_prompt(rest, rendered.mark)]
-
-
-def _after(rendered: Rendered, characters: int) -> str:
-    """The marked text after so many unmarked characters."""
-    pieces = rendered.text.split(rendered.mark)
-    for i, piece in enumerate(pieces):
-        if characters < len(piece):
-            return rendered.mark.join([piece[characters:], *pieces[i + 1 :]])
-        characters -= len(piece)
-    return ""

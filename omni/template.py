@@ -48,6 +48,18 @@ class Rendered:
         """The prompt as people read it, without marks."""
         return self.text.replace(self.mark, "")
 
+    def cut(self, characters: Sequence[int]) -> list[str]:
+        """The marked text in pieces: up to so many unmarked characters each time, and what is left."""
+        pieces, start, seen = [], 0, 0
+        for end in characters:
+            at = start
+            while seen < end and at < len(self.text):
+                seen += self.text[at] != self.mark
+                at += 1
+            pieces.append(self.text[start:at])
+            start = at
+        return [*pieces, self.text[start:]]
+
 
 class ChatTemplate:
     """A compiled chat template.

@@ -1,5 +1,6 @@
 """What every test runs under: shapes checked, a quiet CPU, fixed seeds, no network."""
 
+import functools
 import gc
 import importlib.util
 import ipaddress
@@ -32,7 +33,7 @@ install_import_hook(["omni", "encoders", "processors"], CHECKER)
 
 # The plain modules beside the golden data. Not by sys.path: their folder's other contents would become importable too,
 # and a folder named `processors` there would hide the package.
-for name in ("tiny", "media", "cases", "load", "text_families"):
+for name in ("tiny", "media", "cases", "load", "text_families", "gradients"):
     spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "golden" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -54,6 +55,14 @@ def programs_are_dropped():
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
         gc.collect()
+
+
+@pytest.fixture(scope="session")
+def quick_jit():
+    """jax.jit that compiles in half the time, to programs that run slower."""
+    import jax  # not before the variables above, and not for the processors' tests
+
+    return functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def _is_local(host: object) -> bool:

@@ -74,12 +74,6 @@ def draw():
 
 
 @pytest.fixture(scope="session")
-def quick_jit():
-    """jax.jit that compiles in half the time, to programs that run slower."""
-    return functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
-
-@pytest.fixture(scope="session")
 def compiled(quick_jit):
     """Makes a function that calls a module, compiled."""
 
