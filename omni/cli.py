@@ -1,5 +1,7 @@
-"""The command line: omni chat, encode, inspect, info."""
+"""The command line: omni chat, encode, inspect, train, info."""
 
+import dataclasses
+import json
 import os
 import sys
 import time
@@ -84,6 +86,8 @@ def encode(
     todo = [(source, target) for source, target in jobs if overwrite or not target.exists()]
     if len(todo) < len(jobs):
         typer.echo(f"{len(jobs) - len(todo)} of {len(jobs)} are there already")
+    if not todo:
+        return
     loaded = omni.load(model, parts=("vision", "audio"), dtype=dtype)
     failed, done, began = [], 0, time.perf_counter()
     with tqdm(total=len(todo), unit="file", disable=None) as bar:
@@ -128,11 +132,52 @@ def inspect(
     if not media:
         raise InputError("nothing_to_inspect", "no files were given")
     loaded = omni.load(model)
-    out.mkdir(parents=True, exist_ok=True)
+    _folder(out)
     for i, (title, picture) in enumerate(pictures(loaded, media, question)):
         path = out / f"{i:02d} {title}.png".replace(" ", "-").replace("/", "-")
         picture.save(path)
         typer.echo(path)
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(help='Conversations, one {"messages": [...]} a line; media beside the file.')],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trained checkpoint.")],
+    model: ModelName = "demo",
+    steps: Annotated[int, typer.Option(help="Batches to train on.")] = 1000,
+    batch_size: Annotated[int, typer.Option(help="Conversations a batch.")] = 8,
+    learning_rate: Annotated[float, typer.Option("--lr", help="At its highest.")] = 1e-4,
+    lora: Annotated[int | None, typer.Option(help="Train adapters of this rank, and not whole matrices.")] = None,
+    part: Annotated[list[str] | None, typer.Option(help="Train this part alone; may be given again.")] = None,
+    seed: Annotated[int, typer.Option(help="Order of the conversations.")] = 0,
+    save_every: Annotated[int, typer.Option(help="Steps between saves of the state.")] = 200,
+    dtype: Dtype = None,
+) -> None:
+    """Train a checkpoint on conversations. A run that was killed goes on where it was last saved."""
+    import omni
+    from omni.training import LoRA, TrainingOptions, read_jsonl
+    from omni.training import train as run
+
+    adapters = None if lora is None else LoRA(lora, 2.0 * lora)
+    options = TrainingOptions(
+        steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        parts=part or None,
+        lora=adapters,
+        seed=seed,
+        save_every=save_every,
+    )
+    conversations = read_jsonl(data)
+    loaded = omni.load(model, dtype=dtype)
+    with tqdm(total=steps, unit="step", disable=None) as bar, (_folder(out) / "metrics.jsonl").open("a") as log:
+        for metrics in run(loaded, conversations, out / "state", options):
+            bar.update(metrics.step - bar.n)
+            bar.set_postfix(loss=f"{metrics.loss:.3f}")
+            log.write(json.dumps(dataclasses.asdict(metrics)) + "\n")
+            log.flush()
+    loaded.save(out, overwrite=True)
+    typer.echo(f"{steps} steps on {len(conversations)} conversations; the checkpoint is in {out}")
 
 
 @app.command()
@@ -141,6 +186,11 @@ def info(model: ModelName = "demo") -> None:
     from omni.summary import summary
 
     typer.echo(summary(model))
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _answer(talk, message: str, media: list[str]) -> None:

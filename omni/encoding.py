@@ -47,8 +47,17 @@ class MediaEncoder:
     image: ImageProcessor
     video: VideoProcessor
     audio: AudioProcessor
-    vision: VisionEmbedder | None
-    hearing: AudioEmbedder | None
+    vision: VisionEmbedder | None = None
+    hearing: AudioEmbedder | None = None
+
+    def with_towers(self, parts: Any) -> "MediaEncoder":
+        """The same with the towers of a parameter tree, as they are now."""
+        vision, audio = getattr(parts, "vision", None), getattr(parts, "audio", None)
+        return replace(
+            self,
+            vision=None if vision is None else VisionEmbedder(vision),
+            hearing=None if audio is None else AudioEmbedder(audio),
+        )
 
     def read(self, medium: Medium) -> Features:
         """The host's half: decodes, resizes, cuts into patches or mel frames. Safe to run in threads."""

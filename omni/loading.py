@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import AxisType, Mesh
 
-from encoders.embedders import AudioEmbedder, VisionEmbedder
 from encoders.towers import AudioTower, VisionTower
 from omni.checkpoint import canonical_names, check_tensors, load_parameters, parameter_shapes
 from omni.config import GenerationConfig, ModelConfig, read_json
@@ -120,10 +119,7 @@ def load(
             ImageProcessor(images),
             VideoProcessor(videos),
             AudioProcessor(sounds),
-            None if config.vision is None else VisionEmbedder(model.vision),
-            None if config.audio is None else AudioEmbedder(model.audio),
-        ),
-        decoder=getattr(model, "text", None),
+        ).with_towers(model),
         tokenizer=Tokenizer.from_directory(directory) if Tokenizer.exists(directory) else None,
         template=ChatTemplate.from_directory(directory, default=family.template),
         generation=GenerationConfig.from_dict(read_json(directory / "generation_config.json", required=False)),

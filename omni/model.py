@@ -41,8 +41,8 @@ class Model:
     Attributes:
         name: the name or path it was loaded from.
         config: the parts it has.
-        parts: the NNX modules, as `.vision`, `.audio` and `.text`. Training may change their parameters: `save` writes
-            them as they are, while `encode` and `generate` go on with those that were loaded.
+        parts: the NNX modules, as `.vision`, `.audio` and `.text`. Their parameters may be changed: `save` writes them
+            as they are, while `encode` and `generate` go on with those that were loaded until `take_over` is called.
         media: processors and towers.
         tokenizer: None when the directory has none; token ids then stand for text.
     """
@@ -55,7 +55,6 @@ class Model:
         parts: nnx.Module,
         origin: Origin,
         media: MediaEncoder,
-        decoder: TextDecoder | None,
         tokenizer: Tokenizer | None,
         template: ChatTemplate,
         generation: GenerationConfig,
@@ -65,9 +64,7 @@ class Model:
         self.parts, self.notice = parts, notice
         self._origin = origin
         self.template, self.generation = template, generation
-        self._engine = None
-        if decoder is not None:
-            self._engine = Engine(decoder, decoder.config.max_position_embeddings)
+        self._engine = _engine(parts)
 
     def __repr__(self) -> str:
         parts = [part for part in ("vision", "audio", "text") if getattr(self.config, part) is not None]
@@ -263,6 +260,11 @@ class Model:
         """
         save(self.parts, self._origin, Path(directory).resolve(), max_shard_size=max_shard_size, overwrite=overwrite)
 
+    def take_over(self) -> None:
+        """After training: `encode` and `generate` go on with the weights that `parts` has now, which are no noise."""
+        self.media, self._engine, self.notice = self.media.with_towers(self.parts), _engine(self.parts), None
+        self._origin = replace(self._origin, config={k: v for k, v in self._origin.config.items() if k != "omni_demo"})
+
     # --- parts that chat and the command line share ---------------------------------------------------------------
 
     def options(
@@ -285,7 +287,7 @@ class Model:
         if seed is None:
             seeds = [secrets.randbits(32) for _ in range(conversations)]
         else:
-            several = isinstance(seed, list | tuple | np.ndarray) and np.ndim(seed) == 1
+            several = isinstance(seed, list | tuple) or (isinstance(seed, np.ndarray) and seed.ndim == 1)
             seeds = list(seed) if several else [seed] * conversations  # type: ignore[arg-type]
         if len(seeds) != conversations:
             raise InputError("bad_seed", f"{len(seeds)} seeds were given for {conversations} conversations")
@@ -372,3 +374,8 @@ def _is_single(messages: Any) -> bool:
     if not isinstance(messages, Sequence) or isinstance(messages, str | bytes) or not messages:
         raise InputError("bad_messages", "give a non-empty list of messages, of token ids, or of such lists")
     return isinstance(messages[0], Mapping | int | np.integer)
+
+
+def _engine(parts: Any) -> Engine | None:
+    decoder: TextDecoder | None = getattr(parts, "text", None)
+    return None if decoder is None else Engine(decoder, decoder.config.max_position_embeddings)

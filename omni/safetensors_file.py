@@ -56,7 +56,7 @@ def open_tensors(directory: Path) -> dict[str, StoredTensor]:
         absent = [name for name in shards if Path(name).name != name or not (directory / name).is_file()]
         if absent:
             raise CheckpointError(f"{index.name} names {len(absent)} absent shards: {', '.join(absent)}")
-        tensors = {name: tensor for shard in shards for name, tensor in _open_file(directory / shard).items()}
+        tensors = {name: tensor for shard in shards for name, tensor in open_file(directory / shard).items()}
         unheld = sorted(set(weight_map) - set(tensors))
         if unheld:
             raise CheckpointError("the shards do not hold what the index promises", missing=unheld)
@@ -64,7 +64,7 @@ def open_tensors(directory: Path) -> dict[str, StoredTensor]:
     single = directory / "model.safetensors"
     if not single.is_file():
         raise CheckpointError("no model.safetensors and no model.safetensors.index.json in the checkpoint directory")
-    return _open_file(single)
+    return open_file(single)
 
 
 def _entry(entry: object) -> tuple[str, tuple[int, ...], int, int]:
@@ -76,7 +76,12 @@ def _entry(entry: object) -> tuple[str, tuple[int, ...], int, int]:
     return "", (), 0, 0
 
 
-def _open_file(path: Path) -> dict[str, StoredTensor]:
+def open_file(path: Path) -> dict[str, StoredTensor]:
+    """Maps one file.
+
+    Raises:
+        CheckpointError: it is cut short or malformed.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

@@ -1,7 +1,24 @@
 """Training: conversations with their media to a loss, and a loss to new weights."""
 
 from omni.training.batch import Batch, collate
+from omni.training.data import batches, read_jsonl
 from omni.training.example import Example, make_example
-from omni.training.loss import loss_and_counts
+from omni.training.loss import hidden_states, loss_and_counts
+from omni.training.trained import LoRA, Trained
+from omni.training.trainer import Metrics, TrainingOptions, train
 
-__all__ = ["Batch", "Example", "collate", "loss_and_counts", "make_example"]
+__all__ = [
+    "Batch",
+    "Example",
+    "LoRA",
+    "Metrics",
+    "Trained",
+    "TrainingOptions",
+    "batches",
+    "collate",
+    "hidden_states",
+    "loss_and_counts",
+    "make_example",
+    "read_jsonl",
+    "train",
+]

@@ -1,6 +1,7 @@
 """The command line does its work, and says in one line what it cannot do."""
 
 import base64
+import json
 import shutil
 import subprocess
 import sys
@@ -262,3 +263,27 @@ def test_as_a_program(tmp_path):
     program = [sys.executable, "-c", "from omni.cli import main; main()"]
     result = subprocess.run([*program, "inspect", "absent.jpg"], capture_output=True, text=True, cwd=tmp_path)
     assert (result.returncode, result.stdout) == (2, "") and lines(result.stderr) == ["omni: no file at 'absent.jpg'"]
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+def test_train(run, tmp_path):
+    PIL.Image.new("RGB", (64, 64), (200, 9, 9)).save(tmp_path / "red.png")
+    seen = [{"type": "image", "image": "red.png"}, {"type": "text", "text": "Colour?"}]
+    messages = [{"role": "user", "content": seen}, {"role": "assistant", "content": "Red."}]
+    Path("data.jsonl").write_text(json.dumps({"messages": messages}) + "\n", "utf-8")
+    options = ("--out", "learned", "--steps", 25, "--batch-size", 1, "--lr", 3e-3, "--dtype", "float32")
+    code, out, _ = run("train", "data.jsonl", *options)
+    assert code == 0 and "25 steps on 1 conversations" in out
+    assert [json.loads(line)["step"] for line in lines(Path("learned/metrics.jsonl").read_text())] == [*range(1, 26)]
+    code, out, err = run("chat", "red.png", "--model", "learned", "--say", "Colour?", "--temperature", 0)
+    assert code == 0 and out.strip() == "Red." and "untrained" not in err
+
+
+def test_train_refuses(run):
+    Path("data.jsonl").write_text("no json", "utf-8")
+    code, _, err = run("train", "data.jsonl", "--out", "learned")
+    assert code == 2 and lines(err) == [err.strip()] and "line 1 of data.jsonl" in err
+    assert run("train", "absent.jsonl", "--out", "learned")[0] == 2
+    assert not Path("learned").exists()

@@ -1,0 +1,149 @@
+"""The loop: batches in, better weights out, and a run that survives being killed."""
+
+import functools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from omni.errors import InputError, is_number, is_whole, shown
+from omni.loading import PARTS
+from omni.model import Model
+from omni.training.batch import Batch
+from omni.training.data import Conversation, batches
+from omni.training.loss import loss_and_counts
+from omni.training.progress import load_progress, save_progress
+from omni.training.trained import LoRA, Trained
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train.
+
+    Attributes:
+        steps: batches to train on in all.
+        batch_size: conversations a batch.
+        learning_rate: at its highest; it rises over the first twentieth of the steps and falls as a cosine to a tenth.
+        weight_decay: of matrices, decoupled (arXiv:1711.05101).
+        clip_norm: longest gradient.
+        parts: which parts are trained, of "vision", "audio" and "text"; all that the model has when None.
+        lora: train adapters of the text part instead, and no part whole.
+        seed: order of the conversations.
+        save_every: steps between two saves of the state.
+    """
+
+    steps: int
+    batch_size: int = 8
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    parts: Sequence[str] | None = None
+    lora: LoRA | None = None
+    seed: int = 0
+    save_every: int = 200
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "save_every"):
+            if not is_whole(getattr(self, name)) or getattr(self, name) < 1:
+                raise InputError(
+                    "bad_option", f"{name} must be a whole number above 0, got {shown(getattr(self, name))}"
+                )
+        for name in ("learning_rate", "weight_decay", "clip_norm"):
+            value = getattr(self, name)
+            if not is_number(value) or not 0 <= value < float("inf"):
+                raise InputError("bad_option", f"{name} must be a number from 0 on, got {shown(value)}")
+        unknown = [part for part in self.parts or () if part not in PARTS]
+        if unknown:
+            raise InputError("bad_option", f"parts must be some of {', '.join(PARTS)}, got {', '.join(unknown)}")
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """One step.
+
+    Attributes:
+        step: batches trained on so far.
+        loss: mean cross entropy of the learned tokens, in nats.
+        tokens: how many there were.
+        gradient_norm: before clipping.
+        seconds: that the step took, the wait for its batch included.
+    """
+
+    step: int
+    loss: float
+    tokens: int
+    gradient_norm: float
+    seconds: float
+
+
+def train(
+    model: Model, conversations: Sequence[Conversation], directory: Path, options: TrainingOptions
+) -> Iterator[Metrics]:
+    """Trains a model on conversations, a step each time the next metrics are asked for.
+
+    The state is saved to `directory` every `save_every` steps, and a call with the same arguments goes on from there.
+    After the last step the model goes on with the new weights, and `model.save` writes them as a checkpoint.
+
+    Raises:
+        InputError: a conversation or an option cannot be used.
+        CheckpointError: the directory holds the state of a run with another model or other options.
+    """
+    names = PARTS if options.parts is None else options.parts
+    trained = Trained(model.parts, names, options.lora, options.seed)
+    optimiser = _optimiser(options)
+    state: Any = (trained.start, optimiser.init(trained.start), jnp.int32(0))  # pyright: ignore[reportArgumentType]
+    directory.mkdir(parents=True, exist_ok=True)
+    state = jax.tree.map(jnp.asarray, load_progress(directory, state) or state)
+    first = int(state[2])
+    step = _step(trained, optimiser)
+    began = time.perf_counter()
+    for done, batch in zip(
+        range(first + 1, options.steps + 1),
+        batches(model, conversations, options.batch_size, options.seed, first),
+        strict=False,
+    ):
+        state, loss, tokens, norm = step(state, trained.frozen, jax.tree.map(jnp.asarray, batch))
+        loss = float(loss)
+        if done % options.save_every == 0 or done == options.steps:
+            save_progress(directory, state)
+        now = time.perf_counter()
+        yield Metrics(done, loss, int(tokens), float(norm), now - began)
+        began = now
+    trained.write(state[0], model.parts)
+    model.take_over()
+
+
+def _optimiser(options: TrainingOptions) -> optax.GradientTransformation:
+    warmup = max(1, options.steps // 20)
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, options.learning_rate, warmup, max(options.steps, warmup + 1), options.learning_rate / 10
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(options.clip_norm),
+        optax.adamw(schedule, b2=0.98, weight_decay=options.weight_decay, mask=_decayed),
+    )
+
+
+def _decayed(weights: Any) -> dict[str, bool]:
+    return {name: "norm" not in name and "bias" not in name for name in weights}
+
+
+def _step(trained: Trained, optimiser: optax.GradientTransformation) -> Any:
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state: Any, frozen: Any, batch: Batch) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
+        weights, moments, count = state
+
+        def loss(weights: Any) -> tuple[jax.Array, jax.Array]:
+            return loss_and_counts(trained.module(weights, frozen), batch)
+
+        (value, tokens), gradients = jax.value_and_grad(loss, has_aux=True)(weights)
+        changes, moments = optimiser.update(gradients, moments, weights)
+        weights = optax.apply_updates(weights, changes)
+        return (weights, moments, count + 1), value, tokens, optax.tree.norm(gradients)
+
+    return step

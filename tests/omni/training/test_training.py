@@ -1,0 +1,161 @@
+"""Training makes a model know what it did not, survives being killed, and refuses what it cannot read."""
+
+import json
+
+import media
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+
+import omni
+from omni.training import LoRA, TrainingOptions, batches, make_example, read_jsonl, train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A file of conversations, two of them about pictures beside it."""
+    folder = tmp_path_factory.mktemp("facts")
+    answers = {"small": "A disc.", "half": "Two bars."}
+    records = []
+    for name, answer in answers.items():
+        Image.fromarray(media.image(name)).save(folder / f"{name}.png")
+        seen = [{"type": "image", "image": f"{name}.png"}, {"type": "text", "text": "What is it?"}]
+        records.append([{"role": "user", "content": seen}, {"role": "assistant", "content": answer}])
+    for question, answer in (("Capital of Omnia?", "Zorb."), ("Colour of mel?", "Amber.")):
+        records.append([{"role": "user", "content": question}, {"role": "assistant", "content": answer}])
+    lines = [json.dumps({"messages": messages}) for messages in records]
+    (folder / "facts.jsonl").write_text("\n".join(lines) + "\n\n", "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def conversations(folder):
+    return read_jsonl(folder / "facts.jsonl")
+
+
+def demo():
+    # In bfloat16 the first steps would be lost to rounding.
+    return omni.load("demo", dtype="float32")
+
+
+def values(model):
+    return {name: np.asarray(leaf[...]) for name, leaf in nnx.to_flat_state(nnx.state(model.parts, nnx.Param))}
+
+
+def test_only_what_the_assistant_says_is_learned(tiny_checkpoint):
+    model = omni.load(tiny_checkpoint)
+    messages = [
+        {
+            "role": "user",
+            "content": [{"type": "image", "image": media.image("small")}, {"type": "text", "text": "So?"}],
+        },
+        {"role": "assistant", "content": "Yes <|im_end|> no."},
+        {"role": "user", "content": "And?"},
+        {"role": "assistant", "content": "No."},
+    ]
+    example = make_example(model, messages)
+    assert model.tokenizer is not None
+    said = model.tokenizer.decode(example.token_ids[example.learned].tolist())
+    assert said == "Yes <|im_end|> no.No."
+    ends = [i for i in np.flatnonzero(example.learned) if i + 1 == len(example.learned) or not example.learned[i + 1]]
+    assert [int(example.token_ids[i]) in model.generation.eos_token_ids for i in ends] == [True, True]
+    np.testing.assert_array_equal(example.token_ids, model.prepare(messages, add_generation_prompt=False).token_ids)
+
+
+def test_a_small_model_learns_facts_and_keeps_them_on_disk(folder, conversations, tmp_path):
+    model = demo()
+    options = TrainingOptions(steps=40, batch_size=4, learning_rate=3e-3, save_every=20)
+    losses = [metrics.loss for metrics in train(model, conversations, tmp_path / "state", options)]
+    assert losses[-1] < 0.1 < losses[0]
+    model.save(tmp_path / "learned")
+    learned = omni.load(tmp_path / "learned")
+    for messages in conversations:
+        reply = learned.generate(messages[:-1], max_new_tokens=12, temperature=0)
+        assert (reply.text, reply.finish_reason) == (messages[-1]["content"], "stop")
+
+
+def test_a_killed_run_goes_on_where_it_was(conversations, tmp_path):
+    options = TrainingOptions(steps=4, batch_size=2, save_every=2, parts=("text",))
+    whole = demo()
+    losses = [metrics.loss for metrics in train(whole, conversations, tmp_path / "whole", options)]
+    killed = train(demo(), conversations, tmp_path / "killed", options)
+    # The third step is lost: only the state after the second was saved.
+    assert [next(killed).loss for _ in range(3)] == losses[:3]
+    killed.close()
+    resumed = demo()
+    rest = [(metrics.step, metrics.loss) for metrics in train(resumed, conversations, tmp_path / "killed", options)]
+    assert rest == [(3, losses[2]), (4, losses[3])]
+    before, after, again = values(demo()), values(whole), values(resumed)
+    for name, value in after.items():
+        np.testing.assert_array_equal(value, again[name])
+        assert (value != before[name]).any() == (name[0] == "text"), name
+    # Nothing is left to do, and other options do not fit.
+    assert list(train(demo(), conversations, tmp_path / "killed", options)) == []
+    with pytest.raises(omni.CheckpointError, match="another model or other options"):
+        next(train(whole, conversations, tmp_path / "killed", TrainingOptions(steps=4, lora=LoRA(4))))
+
+
+def test_adapters_change_the_matrices_that_they_lie_beside(conversations, tmp_path):
+    model, before = demo(), values(demo())
+    options = TrainingOptions(steps=12, batch_size=4, learning_rate=3e-2, lora=LoRA(rank=4, alpha=8))
+    losses = [metrics.loss for metrics in train(model, conversations, tmp_path, options)]
+    assert losses[-1] < losses[0] / 2
+    for name, value in values(model).items():
+        change = value - before[name]
+        assert change.any() == (name[0] == "text" and name[-2].endswith("_proj") and name[-1] == "weight"), name
+        if change.any():
+            assert (np.linalg.matrix_rank(change, tol=1e-4) <= 4).all()
+
+
+def test_every_conversation_comes_once_an_epoch(tiny_checkpoint):
+    model = omni.load(tiny_checkpoint, parts=("text",))
+    said = [f"{i:02d}" for i in range(10)]
+    conversations = [[{"role": "user", "content": "?"}, {"role": "assistant", "content": text}] for text in said]
+    found = []
+    for batch, _ in zip(batches(model, conversations, 4, seed=1), range(40), strict=False):
+        for ids, learned in zip(batch.token_ids, batch.learned, strict=True):
+            found.append(model.tokenizer.decode(ids[learned][:-1].tolist()))
+    # A window shuffles its batches: of 160 conversations in five windows of 32, each comes 16 times.
+    assert sorted(found) == sorted(said * 16)
+    assert found[:32] != sorted(found[:32])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "no conversations"),
+        ("{", "line 1"),
+        ('{"messages": [{"role": "user", "content": "a"}]}\n{"text": 1}', "line 2"),
+        ('{"messages": [{"role": "robot", "content": "a"}]}', "line 1 .*robot"),
+        ("[]", "line 1"),
+    ],
+)
+def test_bad_files_name_their_line(tmp_path, text, reason):
+    path = tmp_path / "data.jsonl"
+    path.write_text(text, "utf-8")
+    with pytest.raises(omni.InputError, match=reason):
+        read_jsonl(path)
+
+
+@pytest.mark.parametrize(
+    ("messages", "code"),
+    [
+        ([{"role": "user", "content": "Only a question."}], "nothing_to_learn"),
+        (
+            [{"role": "user", "content": [{"type": "image", "image": "no/such.png"}]}, {"role": "assistant"}],
+            "bad_content",
+        ),
+    ],
+)
+def test_conversations_that_cannot_be_learned_are_named(messages, code, tmp_path):
+    fine = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    with pytest.raises(omni.InputError, match="conversation 2") as error:
+        next(train(demo(), [fine, messages], tmp_path, TrainingOptions(steps=1, batch_size=2)))
+    assert error.value.code == code
+
+
+@pytest.mark.parametrize("options", [{"steps": 0}, {"learning_rate": -1.0}, {"parts": ("nose",)}])
+def test_bad_options(options):
+    with pytest.raises(omni.InputError):
+        TrainingOptions(**{"steps": 1} | options)
