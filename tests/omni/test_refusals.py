@@ -39,6 +39,7 @@ CASES = {
     "m.generate(ask, seed=[1.5])": "bad_seed",
     "m.generate(ask, seed='a')": "bad_seed",
     "m.generate(ask, seed=[])": "bad_seed",
+    "m.generate([ask, ask], seed=[[1], [1, 2]])": "bad_seed",
     "m.generate([ask, ask], seed=[1])": "bad_seed",
     "m.generate(ask, stop=5)": "bad_stop",
     "m.generate(ask, stop=None)": "bad_stop",
