@@ -1,8 +1,11 @@
 """Conversations from a file, in batches of similar length, in an order that depends on a seed alone."""
 
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,8 @@ from omni.training.example import Example, make_example
 
 Conversation = Sequence[Mapping[str, Any]]
 _MEDIA = {"image", "audio", "video"}
-# Batches whose examples are made, and sorted by length, together.
-_WINDOW = 8
+# Batches that are sorted by length together, and batches that are made ahead of time.
+_WINDOW, _AHEAD = 16, 3
 
 
 def read_jsonl(path: Path) -> list[Conversation]:
@@ -52,40 +55,67 @@ def read_jsonl(path: Path) -> list[Conversation]:
 def batches(
     model: Model, conversations: Sequence[Conversation], batch_size: int, seed: int, start: int = 0
 ) -> Iterator[Batch]:
-    """Batches without end, from the one numbered `start` on; every conversation comes once an epoch.
+    """Batches without end, from the one numbered `start` on; every conversation comes at least once an epoch.
 
-    Examples are made in threads, those of the next few batches while these are trained on. Batches hold conversations
-    of similar length, and come in random order.
+    A batch holds conversations with media of the same kinds and of similar length, so that few shapes occur. Examples
+    are made in threads, those of the next batches while one is trained on.
 
     Raises:
         InputError: a conversation cannot be used; the message tells which, counted from 1.
     """
-    size = batch_size * _WINDOW
 
     def make(index: int) -> Example:
-        try:
+        with _naming(index):
             return make_example(model, conversations[index])
-        except InputError as error:
-            raise InputError(error.code, f"conversation {index + 1}: {error}") from error
 
     with ThreadPoolExecutor() as pool:
-        window = start // _WINDOW
-        ahead = [pool.submit(make, i) for i in _members(window, len(conversations), size, seed)]
-        while True:
-            examples = sorted((future.result() for future in ahead), key=lambda example: len(example.token_ids))
-            window += 1
-            ahead = [pool.submit(make, i) for i in _members(window, len(conversations), size, seed)]
-            for place in np.random.RandomState((seed, window)).permutation(_WINDOW)[start % _WINDOW :]:
-                yield collate(examples[place * batch_size : (place + 1) * batch_size], model.config)
-            start = 0
+        waiting: deque[list[Future[Example]]] = deque()
+        for members in islice(_plan(conversations, batch_size, seed), start, None):
+            waiting.append([pool.submit(make, int(i)) for i in members])
+            if len(waiting) > _AHEAD:
+                yield collate([future.result() for future in waiting.popleft()], model.config)
 
 
-def _members(window: int, count: int, size: int, seed: int) -> list[int]:
-    """Which conversations a window holds: a slice of one permutation after another."""
-    places = range(window * size, (window + 1) * size)
-    epochs = {place // count for place in places}
-    orders = {epoch: np.random.RandomState((seed, 1 << 20, epoch)).permutation(count) for epoch in epochs}
-    return [int(orders[place // count][place % count]) for place in places]
+def _plan(conversations: Sequence[Conversation], batch_size: int, seed: int) -> Iterator[np.ndarray]:
+    """Which conversations each batch holds; a group that does not fill its last batch begins anew in it."""
+    sizes = []
+    for i, conversation in enumerate(conversations):
+        with _naming(i):
+            sizes.append(_size(conversation))
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, (kinds, _) in enumerate(sizes):
+        groups.setdefault(kinds, []).append(i)
+    for epoch in count():
+        random, found = np.random.RandomState((seed, epoch)), []
+        for members in groups.values():
+            order = random.permutation(members)
+            order = np.concatenate([order, np.resize(order, -len(order) % batch_size)])
+            for window in np.split(order, range(_WINDOW * batch_size, len(order), _WINDOW * batch_size)):
+                ranked = sorted(window, key=lambda i: sizes[i][1])
+                found += np.split(np.asarray(ranked), len(ranked) // batch_size)
+        yield from (found[i] for i in random.permutation(len(found)))
+
+
+@contextmanager
+def _naming(index: int) -> Iterator[None]:
+    """Says of an error which conversation it is about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.code, f"conversation {index + 1}: {error}") from error
+
+
+def _size(conversation: Conversation) -> tuple[tuple[int, ...], int]:
+    """How many media of each kind a conversation holds, and how many characters."""
+    kinds, characters = [0, 0, 0], 0
+    for message in parse(conversation).messages:
+        content = message["content"]
+        for part in [content] if isinstance(content, str) else content:
+            if isinstance(part, str) or part["type"] == "text":
+                characters += len(part if isinstance(part, str) else part["text"])
+            else:
+                kinds[("image", "audio", "video").index(part["type"])] += 1
+    return tuple(kinds), characters
 
 
 def _located(messages: Any, folder: Path) -> Any:

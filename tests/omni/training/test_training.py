@@ -108,17 +108,27 @@ def test_adapters_change_the_matrices_that_they_lie_beside(conversations, tmp_pa
             assert (np.linalg.matrix_rank(change, tol=1e-4) <= 4).all()
 
 
-def test_every_conversation_comes_once_an_epoch(tiny_checkpoint):
-    model = omni.load(tiny_checkpoint, parts=("text",))
-    said = [f"{i:02d}" for i in range(10)]
-    conversations = [[{"role": "user", "content": "?"}, {"role": "assistant", "content": text}] for text in said]
-    found = []
-    for batch, _ in zip(batches(model, conversations, 4, seed=1), range(40), strict=False):
-        for ids, learned in zip(batch.token_ids, batch.learned, strict=True):
-            found.append(model.tokenizer.decode(ids[learned][:-1].tolist()))
-    # A window shuffles its batches: of 160 conversations in five windows of 32, each comes 16 times.
-    assert sorted(found) == sorted(said * 16)
-    assert found[:32] != sorted(found[:32])
+def test_every_conversation_comes_in_every_epoch_beside_others_of_its_kind(tiny_checkpoint):
+    model = omni.load(tiny_checkpoint, parts=("vision", "text"))
+    conversations = [
+        [{"role": "user", "content": "?"}, {"role": "assistant", "content": f"{i:02d}"}] for i in range(12)
+    ]
+    for messages in conversations[9:]:
+        messages[0]["content"] = [{"type": "image", "image": media.image("tiny")}]
+    epoch = []
+    # Nine of one kind and three of the other, four a batch: three batches and one.
+    for batch, _ in zip(batches(model, conversations, 4, seed=1), range(8), strict=False):
+        said = [
+            model.tokenizer.decode(ids[learned][:-1].tolist())
+            for ids, learned in zip(batch.token_ids, batch.learned, strict=True)
+        ]
+        assert len({text > "08" for text in said}) == 1 and bool(batch.vision) == (said[0] > "08")
+        epoch.append(said)
+    for half in (epoch[:4], epoch[4:]):
+        assert {text for said in half for text in said} == set(answers)
+    assert epoch[:4] != epoch[4:]
+    again = next(batches(model, conversations, 4, seed=1, start=5))
+    assert model.tokenizer.decode(again.token_ids[0][again.learned[0]][:-1].tolist()) == epoch[5][0]
 
 
 @pytest.mark.parametrize(
