@@ -110,9 +110,8 @@ def test_adapters_change_the_matrices_that_they_lie_beside(conversations, tmp_pa
 
 def test_every_conversation_comes_in_every_epoch_beside_others_of_its_kind(tiny_checkpoint):
     model = omni.load(tiny_checkpoint, parts=("vision", "text"))
-    conversations = [
-        [{"role": "user", "content": "?"}, {"role": "assistant", "content": f"{i:02d}"}] for i in range(12)
-    ]
+    answers = [f"{i:02d}" for i in range(12)]
+    conversations = [[{"role": "user", "content": "?"}, {"role": "assistant", "content": text}] for text in answers]
     for messages in conversations[9:]:
         messages[0]["content"] = [{"type": "image", "image": media.image("tiny")}]
     epoch = []
