@@ -130,6 +130,8 @@ class AudioConfig:
         n_window_infer: mel frames of an attention window, a whole number of chunks.
         output_dim: width of the tokens, which is the decoder's.
         downsample_hidden_size: channels of the convolutions.
+        whole_chunks: whether a clip shorter than a chunk is padded to one as longer clips' last chunks are; if not, it
+            is convolved at its own length.
     """
 
     num_mel_bins: int = 128
@@ -143,6 +145,7 @@ class AudioConfig:
     n_window_infer: int = 800
     output_dim: int = 2048
     downsample_hidden_size: int = 480
+    whole_chunks: bool = False
 
     def __post_init__(self) -> None:
         _check_activation("activation_function", self.activation_function)
@@ -182,8 +185,13 @@ class AudioConfig:
             "num_attention_heads": "encoder_attention_heads",
             "intermediate_size": "encoder_ffn_dim",
             "hidden_size": "d_model",
+            "max_position_embeddings": "max_source_positions",
         }
-        return cls(**_read(cls, raw, {"scale_embedding": False}, aliases))
+        values = _read(cls, raw, {"scale_embedding": False}, aliases)
+        heads = values.get("encoder_attention_heads", cls.encoder_attention_heads)
+        if raw.get("num_key_value_heads") not in (None, heads):
+            raise ValueError(f"num_key_value_heads is {raw['num_key_value_heads']!r}; supported: one a head, {heads}")
+        return cls(**values)
 
 
 def downsampled(frames: int) -> int:

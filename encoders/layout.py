@@ -165,8 +165,8 @@ def audio_token_count(frames: int, config: AudioConfig) -> int:
 def audio_calls(mels: Sequence[Float32[np.ndarray, "bins _"]], config: AudioConfig) -> Iterator[Call]:
     """Cuts clips into attention windows and groups windows of one padded length into calls.
 
-    A clip of at least one whole chunk has its last chunk padded with zeros to a whole one; a shorter clip is convolved
-    at its own length. That is what the reference does with a clip alone.
+    A clip of at least one whole chunk has its last chunk padded with zeros to a whole one; a shorter clip is so too
+    with `config.whole_chunks`, and else convolved at its own length. That is what the reference does with a clip alone.
 
     Args:
         mels: log-mel spectrograms.
@@ -180,7 +180,7 @@ def audio_calls(mels: Sequence[Float32[np.ndarray, "bins _"]], config: AudioConf
     for mel in mels:
         if mel.ndim != 2 or mel.shape[0] != config.num_mel_bins or not mel.shape[1]:
             raise ValueError(f"a mel spectrogram must be [{config.num_mel_bins}, frames], got {list(mel.shape)}")
-        conv_frames = min(chunk, mel.shape[1])
+        conv_frames = chunk if config.whole_chunks else min(chunk, mel.shape[1])
         windows += [(mel[:, at : at + window], conv_frames) for at in range(0, mel.shape[1], window)]
     steps = sorted({min(n, config.window_chunks) for n in AUDIO_CHUNKS} | {config.window_chunks})
     by_chunks: dict[int, list[int]] = {}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from omni.loading import load
     from omni.model import Model
     from omni.reply import Reply
+    from omni.transcription import Piece, Transcript
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,7 +34,9 @@ __all__ = [
     "InputError",
     "Inputs",
     "Model",
+    "Piece",
     "Reply",
+    "Transcript",
     "Video",
     "load",
 ]
@@ -44,7 +47,9 @@ _LAZY = {
     "Embedding": "omni.embedding",
     "Inputs": "omni.inputs",
     "Model": "omni.model",
+    "Piece": "omni.transcription",
     "Reply": "omni.reply",
+    "Transcript": "omni.transcription",
     "load": "omni.loading",
 }
 

@@ -81,6 +81,26 @@ def canonical_names(stored: Mapping[str, StoredTensor], family: Family) -> dict[
     return found
 
 
+def without_copies(stored: Mapping[str, StoredTensor], copies: Mapping[str, str]) -> dict[str, StoredTensor]:
+    """Leaves out tensors that files hold twice, as some hold the output head beside the embedding it is tied to.
+
+    Args:
+        stored: canonical tensor name -> tensor.
+        copies: canonical name of a copy -> that of what it copies.
+
+    Raises:
+        CheckpointError: a copy differs.
+    """
+    for copy, original in copies.items():
+        if copy in stored and original in stored and not _equal(stored[copy], stored[original]):
+            raise CheckpointError(f"config.json ties {copy} to {original}, and in the files they differ")
+    return {name: tensor for name, tensor in stored.items() if name not in copies}
+
+
+def _equal(left: StoredTensor, right: StoredTensor) -> bool:
+    return left.shape == right.shape and left.dtype == right.dtype and np.array_equal(left.array, right.array)
+
+
 def load_parameters(
     model: nnx.Module,
     sources: Mapping[str, Source],

@@ -1,4 +1,4 @@
-"""The command line: omni chat, encode, inspect, train, info."""
+"""The command line: omni chat, encode, transcribe, inspect, train, info."""
 
 import dataclasses
 import json
@@ -114,6 +114,39 @@ def encode(
     typer.echo(f"{done} encoded in {seconds:.1f} s, {done / seconds:.2f} a second, {programs} programs compiled")
     for line in failed:
         typer.echo(line, err=True)
+    if failed:
+        raise typer.Exit(2)
+
+
+@app.command()
+def transcribe(
+    recordings: Annotated[list[str], typer.Argument(help="Recordings, or films for their sound: paths, URLs.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="A speech recogniser, such as Qwen/Qwen3-ASR-0.6B.")],
+    language: Annotated[str | None, typer.Option(help="What is spoken, such as English or en.")] = None,
+    context: Annotated[str, typer.Option(help="Names and terms that may occur.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line, with languages and times.")] = False,
+    stretch_seconds: Annotated[float | None, typer.Option(help="Longest stretch that is read at once.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Most stretches that are read together.")] = 8,
+    dtype: Dtype = None,
+) -> None:
+    """Write down what is said in recordings of any length, one line each.
+
+    A file that cannot be read is named and passed over, and the exit code is then 2.
+    """
+    import omni
+    from omni.transcription import Transcriber
+
+    loaded = omni.load(model, parts=("audio", "text"), dtype=dtype)
+    transcriber = Transcriber(loaded, language, context, stretch_seconds, None, batch_size, None)
+    failed = False
+    for source, result in zip(recordings, transcriber.run(recordings), strict=True):
+        if isinstance(result, InputError):
+            typer.echo(f"{source}: {result}", err=True)
+            failed = True
+        elif as_json:
+            typer.echo(json.dumps({"file": source, **result.to_dict()}, ensure_ascii=False))
+        else:
+            typer.echo(" ".join(result.text.split("\n")))
     if failed:
         raise typer.Exit(2)
 

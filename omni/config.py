@@ -11,7 +11,24 @@ from omni.decoder.config import TextConfig
 from omni.errors import CheckpointError
 from omni.layout import SpecialTokens
 
-__all__ = ["GenerationConfig", "ModelConfig", "SpecialTokens", "read_json"]
+__all__ = ["GenerationConfig", "ModelConfig", "SpecialTokens", "TranscriptForm", "read_json"]
+
+
+@dataclass(frozen=True)
+class TranscriptForm:
+    """How a speech recogniser writes what it hears.
+
+    Attributes:
+        opening: how a reply begins that is to be in `{language}`; the transcript follows.
+        marker: what stands between the language and the transcript in a reply.
+        languages: the model's names of languages, by what users may call them, in lower case.
+        longest: seconds of sound that the model is made to read at once.
+    """
+
+    opening: str
+    marker: str
+    languages: Mapping[str, str]
+    longest: int
 
 
 @dataclass(frozen=True)
@@ -25,6 +42,7 @@ class ModelConfig:
         tokens: ids of the placeholder and boundary tokens; None for text alone.
         position_id_per_seconds: steps of the time axis in one second of video or sound.
         dtype: what the files say the weights are, such as "bfloat16".
+        transcript: how a speech recogniser writes; None for models that answer freely.
     """
 
     vision: VisionConfig | None
@@ -33,6 +51,7 @@ class ModelConfig:
     tokens: SpecialTokens | None
     position_id_per_seconds: float
     dtype: str | None = None
+    transcript: TranscriptForm | None = None
 
 
 @dataclass(frozen=True)

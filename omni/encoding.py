@@ -166,4 +166,4 @@ class MediaEncoder:
     @staticmethod
     def _need(tower: object, part: str) -> None:
         if tower is None:
-            raise InputError("part_not_loaded", f"this model was loaded without its {part} part")
+            raise InputError("part_not_loaded", f"this model was loaded without its {part} part, or has none")

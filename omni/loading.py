@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +16,11 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh
 
 from encoders.towers import AudioTower, VisionTower
-from omni.checkpoint import canonical_names, check_tensors, load_parameters, parameter_shapes
+from omni.checkpoint import canonical_names, check_tensors, load_parameters, parameter_shapes, without_copies
 from omni.config import GenerationConfig, ModelConfig, read_json
 from omni.decoder.model import TextDecoder
 from omni.encoding import MediaEncoder
-from omni.errors import CheckpointError, is_number, is_whole
+from omni.errors import CheckpointError, is_number, is_whole, shown
 from omni.families import Family, family_of
 from omni.model import Model
 from omni.safetensors_file import open_tensors
@@ -31,6 +32,9 @@ from processors import AudioProcessor, ImageConfig, ImageProcessor, VideoConfig,
 
 PARTS = ("vision", "audio", "text")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+# What is gone through one by one, under the names of all configs; their product counts tensors.
+_COUNTED = ("num_hidden_layers", "encoder_layers", "depth", "num_experts")
+_MOST_COUNTED = 1_000_000
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
 
 
@@ -78,17 +82,15 @@ def load(
     enable_compilation_cache()
     directory = find_directory(name)
     family, whole = read_config(directory)
-    config = ModelConfig(
+    config = dataclasses.replace(
+        whole,
         vision=whole.vision if "vision" in parts else None,
         audio=whole.audio if "audio" in parts else None,
         text=whole.text if "text" in parts else None,
-        tokens=whole.tokens,
-        position_id_per_seconds=whole.position_id_per_seconds,
-        dtype=whole.dtype,
     )
     if config.vision is config.audio is config.text is None:
         raise CheckpointError(f"a {family.name} checkpoint has none of the parts {', '.join(parts)}")
-    stored = canonical_names(open_tensors(directory), family)
+    stored = without_copies(canonical_names(open_tensors(directory), family), _tied(family, whole))
     chosen = _dtype(dtype if dtype is not None else _file_dtype(whole, stored))
     images = _settings(ImageConfig, directory, needed=config.vision is not None)
     videos = _settings(VideoConfig, directory, needed=config.vision is not None)
@@ -156,6 +158,7 @@ def read_config(directory: Path) -> tuple[Family, ModelConfig]:
     raw = read_json(directory / "config.json")
     model_type = raw.get("model_type")
     family = family_of(model_type if isinstance(model_type, str) else None)
+    _check_counts(raw)
     try:
         config = family.read(raw)
         _check_types(config)
@@ -166,6 +169,17 @@ def read_config(directory: Path) -> tuple[Family, ModelConfig]:
         raise CheckpointError(f"config.json: {error}") from error
 
 
+def _check_counts(raw: Mapping[str, Any]) -> None:
+    """Refuses more layers and experts than any model has, before anything goes through them one by one."""
+    counts = {name: raw[name] for name in _COUNTED if is_whole(raw.get(name)) and raw[name] > 0}
+    if math.prod(counts.values()) > _MOST_COUNTED:
+        named = ", ".join(f"{name}={shown(count)}" for name, count in counts.items())
+        raise CheckpointError(f"config.json: {named}: no model has so many")
+    for value in raw.values():
+        if isinstance(value, Mapping):
+            _check_counts(value)
+
+
 def _check_types(config: ModelConfig) -> None:
     """Refuses fields that are not of the type that the configs declare: JSON can hold anything."""
     for part in (config.vision, config.audio, config.text):
@@ -174,12 +188,12 @@ def _check_types(config: ModelConfig) -> None:
             # Dense models have no experts; all other sizes are those of something.
             least = 0 if "expert" in field.name else 1
             fits = {
-                int: is_whole(value) and value >= least,
+                int: is_whole(value) and least <= value < 1 << 31,
                 float: is_number(value),
                 bool: isinstance(value, bool),
             }
             if not fits.get(field.type, True):
-                raise ValueError(f"{field.name} cannot be {value!r}")
+                raise ValueError(f"{field.name} cannot be {shown(value)}")
 
 
 def abstract_parts(config: ModelConfig, images: ImageConfig, dtype: Any = jnp.float32) -> Parts:
@@ -208,6 +222,15 @@ def _settings(kind: type[C], directory: Path, *, needed: bool) -> C:
         raise CheckpointError("no preprocessor_config.json in the checkpoint directory") from error
     except ValueError as error:
         raise CheckpointError(f"the processor settings cannot be used: {error}") from error
+
+
+def _tied(family: Family, config: ModelConfig) -> dict[str, str]:
+    """The output head's tensor -> the embedding's, where the two are one parameter."""
+    if config.text is None or not config.text.tie_word_embeddings:
+        return {}
+    untied = dataclasses.replace(config, text=dataclasses.replace(config.text, tie_word_embeddings=False))
+    sources = family.sources(untied)
+    return {sources["text.lm_head.weight"].pattern: sources["text.embed_tokens.weight"].pattern}
 
 
 def _names(family: Family, config: ModelConfig, images: ImageConfig) -> set[str]:

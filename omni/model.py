@@ -29,6 +29,7 @@ from omni.saving import Origin, save
 from omni.spoken import Spoken, encode_after
 from omni.template import ChatTemplate
 from omni.tokenizer import Tokenizer
+from omni.transcription import Transcriber, Transcript
 
 Message = Mapping[str, Any]
 TokenIds = Sequence[int | np.integer] | Integer[np.ndarray, "_"]
@@ -197,14 +198,8 @@ class Model:
         inputs = self._prepare_all(conversations, add_generation_prompt=True)
         replies: list[Reply] = []
         for start in range(0, len(inputs), batch_size):
-            batch = inputs[start : start + batch_size]
             seeds = options.seeds[start : start + batch_size]
-            rows = [Row(text_stream(self.tokenizer, options.stop)) for _ in batch]
-            session = self.engine.start([i.to_prompt() for i in batch])
-            chosen = Options(options.sampling, seeds, max_new_tokens, options.stop, options.ends)
-            for _ in run(self.engine, session, rows, chosen):
-                pass
-            replies += [reply(row, len(i.token_ids), 0) for row, i in zip(rows, batch, strict=True)]
+            replies += self.answer(inputs[start : start + batch_size], replace(options, seeds=seeds))
         self.warn_if_untrained()
         return replies[0] if single else replies
 
@@ -235,6 +230,73 @@ class Model:
             options: defaults for every turn, as in `generate`.
         """
         return Chat(self, system, **options)
+
+    @overload
+    def transcribe(  # pyright: ignore[reportOverlappingOverload]
+        self,
+        audio: list[Any] | tuple[Any, ...],
+        language: str | None = ...,
+        *,
+        context: str = ...,
+        stretch_seconds: float | None = ...,
+        max_new_tokens: int | None = ...,
+        batch_size: int = ...,
+        progress: bool | None = ...,
+    ) -> list[Transcript]: ...
+    @overload
+    def transcribe(
+        self,
+        audio: Any,
+        language: str | None = ...,
+        *,
+        context: str = ...,
+        stretch_seconds: float | None = ...,
+        max_new_tokens: int | None = ...,
+        batch_size: int = ...,
+        progress: bool | None = ...,
+    ) -> Transcript: ...
+
+    def transcribe(
+        self,
+        audio: Any,
+        language: str | None = None,
+        *,
+        context: str = "",
+        stretch_seconds: float | None = None,
+        max_new_tokens: int | None = None,
+        batch_size: int = 8,
+        progress: bool | None = None,
+    ) -> Transcript | list[Transcript]:
+        """Writes down what is said in a recording of any length, or in a list of them.
+
+        Long recordings are cut at quiet places, and no sample is left out. A batch never holds more sound than one
+        longest stretch, so memory does not grow with a recording beyond its own samples.
+
+        Args:
+            audio: path, URL, bytes, data URI, omni.Audio, or a video for its sound track; or a list.
+            language: what is spoken, such as "English" or "en"; found out when None.
+            context: names and terms that may occur.
+            stretch_seconds: longest stretch that is read at once; what the model is made for when None. Shorter ones
+                take less memory.
+            max_new_tokens: most tokens a stretch; as many as speech can need when None.
+            batch_size: most stretches that are read together; transcripts do not depend on it.
+            progress: show a bar; when None, only for long recordings on a terminal.
+
+        Returns:
+            One transcript for one recording; a list, in order, for a list.
+
+        Raises:
+            InputError: `not_a_recogniser`, for a model that does not write transcripts; `unknown_language`; an option
+                or a recording cannot be used.
+        """
+        transcriber = Transcriber(self, language, context, stretch_seconds, max_new_tokens, batch_size, progress)
+        single = not isinstance(audio, list | tuple)
+        found = []
+        for result in transcriber.run([audio] if single else audio):
+            if isinstance(result, InputError):
+                raise result
+            found.append(result)
+        return found[0] if single else found
 
     # --- files ----------------------------------------------------------------------------------------------------
 
@@ -295,6 +357,14 @@ class Model:
         strings: tuple[Any, ...] = tuple(stop) if isinstance(stop, list | tuple) else (stop,)
         each: tuple[Any, ...] = tuple(seeds)
         return Options(sampling, each, max_new_tokens, strings, frozenset(default.eos_token_ids))
+
+    def answer(self, inputs: Sequence[Inputs], options: Options) -> list[Reply]:
+        """Answers prepared conversations together; `options` has a seed for each."""
+        rows = [Row(text_stream(self.tokenizer, options.stop)) for _ in inputs]
+        session = self.engine.start([one.to_prompt() for one in inputs])
+        for _ in run(self.engine, session, rows, options):
+            pass
+        return [reply(row, len(one.token_ids), 0) for row, one in zip(rows, inputs, strict=True)]
 
     def warn_if_untrained(self) -> None:
         """Says so after an answer of weights that never learned anything."""

@@ -8,6 +8,8 @@ from typing import Any
 
 # The reference's Omni processor sets the limits of a video frame in code, over whatever its files say.
 _FIXED_VIDEO_LIMITS = frozenset({"Qwen3OmniMoeProcessor"})
+# The reference's ASR processor lengthens what is shorter than half a second, whether its files say so or not.
+_LEAST_SAMPLES = {"Qwen3ASRProcessor": 8000, "Qwen3ASRFeatureExtractor": 8000}
 # Steps that the processors always take; a file that turns one off describes another processor.
 _REQUIRED = {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True, "resample": 3}
 
@@ -134,16 +136,19 @@ class AudioConfig:
         n_fft: samples a window.
         hop_length: samples from one frame to the next.
         feature_size: mel bands.
+        min_length: samples that a shorter clip is lengthened to with silence, which counts as heard.
     """
 
     sampling_rate: int = 16_000
     n_fft: int = 400
     hop_length: int = 160
     feature_size: int = 128
+    min_length: int = 0
 
     def __post_init__(self):
         for field in fields(self):
-            _require(getattr(self, field.name) >= 1, field.name, getattr(self, field.name), "at least 1")
+            least = 0 if field.name == "min_length" else 1
+            _require(getattr(self, field.name) >= least, field.name, getattr(self, field.name), f"at least {least}")
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "AudioConfig":
@@ -152,10 +157,15 @@ class AudioConfig:
         Raises:
             ValueError: a value that is not supported, by name.
         """
-        _require_type(settings, "feature_extractor_type", "WhisperFeatureExtractor")
+        kind = settings.get("feature_extractor_type")
+        if kind != "Qwen3ASRFeatureExtractor":  # it makes the same spectrogram
+            _require_type(settings, "feature_extractor_type", "WhisperFeatureExtractor")
         _require(not settings.get("dither"), "dither", settings.get("dither"), "0")
         names = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in settings.items() if name in names and value is not None})
+        values = {name: value for name, value in settings.items() if name in names and value is not None}
+        classes = (kind, settings.get("processor_class"))
+        least = max(_LEAST_SAMPLES.get(str(name), cls.min_length) for name in classes)
+        return cls(**{"min_length": least} | values)
 
     @classmethod
     def from_pretrained(cls, directory: str | Path) -> "AudioConfig":

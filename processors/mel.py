@@ -19,7 +19,7 @@ _RANGE = np.float32(8.0)
 def log_mel(
     waveform: Float32[np.ndarray, "samples"], config: AudioConfig | None = None
 ) -> Float32[np.ndarray, "bands frames"]:
-    """Log-mel spectrogram of a clip of any length: `samples // hop_length` frames.
+    """Log-mel spectrogram of a clip of any length: `samples // hop_length` frames, `min_length` samples at least.
 
     Power of centred, reflected, Hann-windowed frames; Slaney's mel bands up to 8 kHz; decimal logarithm, floored eight
     decades under the loudest band of the clip; shifted and scaled to about -1..1. Robust Speech Recognition via
@@ -37,6 +37,8 @@ def log_mel(
 
     config = config or AudioConfig()
     half = config.n_fft // 2
+    if len(waveform) < config.min_length:
+        waveform = np.pad(waveform, (0, config.min_length - len(waveform)))
     samples = len(waveform)
     least = max(half + 1, config.hop_length)
     if samples < least:

@@ -5,27 +5,38 @@ has; `checkpoint.py` does the reading.
 """
 
 import difflib
+import re
+from functools import partial
 
 from omni.errors import CheckpointError
 from omni.families.family import Family, Source
 from omni.families.qwen3 import QWEN3
+from omni.families.qwen3_asr import QWEN3_ASR
 from omni.families.qwen3_omni import QWEN3_OMNI
 
-__all__ = ["FAMILIES", "QWEN3", "QWEN3_OMNI", "Family", "Source", "family_of"]
+__all__ = ["FAMILIES", "QWEN3", "QWEN3_ASR", "QWEN3_OMNI", "Family", "Source", "family_of"]
 
-FAMILIES = (QWEN3_OMNI, QWEN3)
+FAMILIES = (QWEN3_OMNI, QWEN3_ASR, QWEN3)
 
 
 def family_of(model_type: str | None) -> Family:
     """The family that a `model_type` belongs to.
 
     Raises:
-        CheckpointError: none does; the message names the nearest that does.
+        CheckpointError: none does; the message names the nearest that are supported.
     """
     known = {name: family for family in FAMILIES for name in family.model_types}
     if model_type in known:
         return known[model_type]
     if not model_type:
         raise CheckpointError("config.json has no model_type; supported are " + ", ".join(known))
-    nearest = difflib.get_close_matches(model_type, known, n=1, cutoff=0.0)
-    raise CheckpointError(f"model_type {model_type!r} is not supported; the nearest supported one is {nearest[0]!r}")
+    first, second = sorted(known, key=partial(_likeness, model_type[:60]), reverse=True)[:2]
+    raise CheckpointError(
+        f"model_type {model_type[:60]!r} is not supported; the nearest supported ones are {first} and {second}"
+    )
+
+
+def _likeness(wanted: str, known: str) -> tuple[int, float]:
+    """How many words two names share, such as `omni`; and how far their spelling agrees."""
+    words, others = (set(re.findall("[a-z]{2,}", name)) for name in (wanted, known))
+    return len(words & others), difflib.SequenceMatcher(None, wanted, known).ratio()

@@ -67,7 +67,7 @@ def tensors(config: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
         yield linear(f"{name}.down_proj", width, hidden, 1.5)
 
     scale = 0.3 if config["tie_word_embeddings"] else 1.0
-    yield "model.embed_tokens.weight", draw("model.embed_tokens.weight", (VOCABULARY, width), 0.0, scale)
+    yield "model.embed_tokens.weight", draw("model.embed_tokens.weight", (config["vocab_size"], width), 0.0, scale)
     for i in range(config["num_hidden_layers"]):
         layer = f"model.layers.{i}"
         yield norm(f"{layer}.input_layernorm", width)
@@ -85,7 +85,7 @@ def tensors(config: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
             yield from mlp(f"{layer}.mlp", config["intermediate_size"])
     yield norm("model.norm", width)
     if not config["tie_word_embeddings"]:
-        yield linear("lm_head", VOCABULARY, width, 3.0)
+        yield linear("lm_head", config["vocab_size"], width, 3.0)
 
 
 def write_checkpoint(directory: Path, name: str) -> Path:

@@ -79,9 +79,15 @@ def test_pieces_tile_the_parameter():
     assert pieces[-1] == ("l.1.e.2.up.weight", (1, 2, slice(4, 8)), (4, 5))
 
 
-@pytest.mark.parametrize("model_type", ["qwen3_omni", "llama", "qwen4_exp"])
-def test_an_unknown_family_names_the_nearest(model_type):
-    with pytest.raises(CheckpointError, match="nearest supported one is 'qwen3"):
+@pytest.mark.parametrize(
+    ("model_type", "nearest"),
+    [("qwen3_omni", "qwen3_omni_moe"), ("qwen2_5_omni", "qwen3_omni_moe"), ("qwen4_exp", "qwen3"), ("llama", "qwen3")],
+)
+def test_an_unknown_family_names_the_nearest(model_type, nearest):
+    sentence = (
+        f"^model_type '{model_type}' is not supported; the nearest supported ones are {nearest}\\w* and qwen3\\w*$"
+    )
+    with pytest.raises(CheckpointError, match=sentence):
         family_of(model_type)
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from processors import AudioConfig, AudioProcessor, ImageConfig, ImageProcessor, VideoConfig, VideoProcessor
@@ -50,6 +51,23 @@ def test_the_defaults_are_the_released_settings(tmp_path):
     assert ImageProcessor.from_pretrained(path).config == ImageConfig()
     assert VideoProcessor.from_pretrained(str(path)).config == VideoConfig()
     assert AudioProcessor.from_pretrained(path).config == AudioConfig()
+
+
+@pytest.mark.parametrize(
+    ("settings", "least"),
+    [
+        ({"feature_extractor_type": "WhisperFeatureExtractor"}, 0),
+        ({"feature_extractor_type": "WhisperFeatureExtractor", "processor_class": "Qwen3ASRProcessor"}, 8000),
+        ({"feature_extractor_type": "Qwen3ASRFeatureExtractor"}, 8000),
+        ({"feature_extractor_type": "Qwen3ASRFeatureExtractor", "min_length": 0}, 0),
+    ],
+)
+def test_the_speech_recogniser_lengthens_short_clips(settings, least):
+    assert AudioConfig.from_dict(settings) == AudioConfig(min_length=least)
+    if least:
+        clip = np.random.RandomState(0).uniform(-1, 1, 1600).astype(np.float32)
+        whole = AudioProcessor(AudioConfig())(np.pad(clip, (0, least - 1600))).mel
+        np.testing.assert_array_equal(AudioProcessor(AudioConfig.from_dict(settings))(clip).mel, whole)
 
 
 def test_limits_in_both_spellings_the_older_one_first(tmp_path):

@@ -1,0 +1,256 @@
+"""Recordings of any length to text: cut at quiet places, read in batches, joined again."""
+
+import dataclasses
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float32
+from tqdm import tqdm
+
+from omni.config import TranscriptForm
+from omni.embedding import Embedding
+from omni.errors import InputError, is_number, is_whole, shown
+from omni.media import Audio, Image, Video
+from processors import load_audio
+from processors.quiet import quiet_stretches
+
+if TYPE_CHECKING:
+    from omni.model import Model
+
+# Nobody says more tokens a second; the others are for the language that a reply begins with.
+_TOKENS_A_SECOND, _TOKENS_BESIDE = 12, 64
+# What stands there this often in a row was said once: a recogniser that loses its thread repeats itself.
+_REPEATED = re.compile(r"(.{1,20}?)\1{19,}", re.DOTALL)
+# Thai, Lao, Burmese, Khmer, Chinese, Japanese and their punctuation: no space between sentences.
+_SPACELESS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What was written for one stretch of a recording.
+
+    Attributes:
+        start: where it begins, in seconds.
+        end: where it ends, in seconds.
+        text: the transcript.
+        language: the model's name of the language; None where it heard none.
+        finish_reason: "stop", or "length" when the text was cut off by `max_new_tokens`.
+    """
+
+    start: float
+    end: float
+    text: str
+    language: str | None
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What is said in a recording.
+
+    Attributes:
+        pieces: the stretches, in order of time; one for a recording that is read at once.
+    """
+
+    pieces: tuple[Piece, ...]
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        joined = ""
+        for text in filter(None, (piece.text for piece in self.pieces)):
+            spaced = joined and not _SPACELESS.match(joined[-1]) and not _SPACELESS.match(text[0])
+            joined += f" {text}" if spaced else text
+        return joined
+
+    @property
+    def language(self) -> str | None:
+        """The language; where it changes from piece to piece, such as "Chinese,English"."""
+        changes: list[str] = []
+        for piece in self.pieces:
+            if piece.language and piece.language not in changes[-1:]:
+                changes.append(piece.language)
+        return ",".join(changes) or None
+
+    @property
+    def finish_reason(self) -> str:
+        """ "stop", or "length" when the text of a piece was cut off."""
+        return "length" if any(piece.finish_reason == "length" for piece in self.pieces) else "stop"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON would hold it."""
+        pieces = [dataclasses.asdict(piece) for piece in self.pieces]
+        return {"text": self.text, "language": self.language, "finish_reason": self.finish_reason, "pieces": pieces}
+
+
+@dataclass(frozen=True, eq=False)
+class _Stretch:
+    """Part of a recording, and whether it is the last of it."""
+
+    samples: Float32[np.ndarray, "samples"]
+    start: float
+    end: float
+    last: bool
+
+
+class Transcriber:
+    """Transcribes recordings with one model and one set of options; arguments as `Model.transcribe`.
+
+    Raises:
+        InputError: the model writes no transcripts, or an option cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: "Model",
+        language: str | None,
+        context: str,
+        stretch_seconds: float | None,
+        max_new_tokens: int | None,
+        batch_size: int,
+        progress: bool | None,
+    ):
+        form = model.config.transcript
+        if form is None:
+            raise InputError(
+                "not_a_recogniser", "this model does not write transcripts; ask it about a recording in a chat"
+            )
+        if model.tokenizer is None:
+            raise InputError("no_tokenizer", "a transcript is text, and the checkpoint directory has no tokenizer")
+        if not isinstance(context, str):
+            raise InputError("bad_context", f"context must be a string, got {shown(context)}")
+        if not is_whole(batch_size) or batch_size < 1:
+            raise InputError("bad_batch_size", f"batch_size must be a whole number above 0, got {shown(batch_size)}")
+        longest = form.longest if stretch_seconds is None else stretch_seconds
+        if not is_number(longest) or not 1 <= longest <= form.longest:
+            raise InputError(
+                "bad_stretch", f"stretch_seconds must be from 1 to {form.longest} seconds, got {shown(longest)}"
+            )
+        self._model, self._form, self._tokenizer = model, form, model.tokenizer
+        self._language = None if language is None else language_name(language, form)
+        self._context, self._max_new_tokens, self._batch_size = context, max_new_tokens, batch_size
+        self._longest, self._rate = float(longest), model.media.audio.config.sampling_rate
+        self._silent = not progress if progress is not None else not sys.stderr.isatty()
+
+    def run(self, recordings: Iterable[Any]) -> Iterator[Transcript | InputError]:
+        """One transcript for each recording, in order; for one that cannot be read, its error.
+
+        A batch of stretches, and the recordings that they are cut from, are in memory at a time.
+        """
+        pieces: list[Piece] = []
+        # What is done in a moment shows no bar.
+        with tqdm(total=0, unit="s", desc="transcribing", disable=self._silent, delay=2) as bar:
+            for batch in self._batches(self._stretches(recordings, bar)):
+                heard = iter(self._hear([one for one in batch if isinstance(one, _Stretch)]))
+                for one in batch:
+                    if isinstance(one, InputError):
+                        yield one
+                        continue
+                    pieces.append(next(heard))
+                    bar.update(one.end - one.start)
+                    if one.last:
+                        yield Transcript(tuple(pieces))
+                        pieces = []
+
+    def _stretches(self, recordings: Iterable[Any], bar: Any) -> Iterator[_Stretch | InputError]:
+        for recording in recordings:
+            try:
+                waveform = self._load(recording)
+            except InputError as error:
+                yield error
+                continue
+            bar.total += len(waveform) / self._rate
+            bar.refresh()
+            for start, end in quiet_stretches(waveform, self._rate, self._longest):
+                samples, last = waveform[start:end], end == len(waveform)
+                yield _Stretch(samples, start / self._rate, end / self._rate, last)
+
+    def _load(self, recording: Any) -> Float32[np.ndarray, "samples"]:
+        if isinstance(recording, Image | Embedding):
+            raise InputError("wrong_medium", f"a recording is transcribed, not an omni.{type(recording).__name__}")
+        if isinstance(recording, Video):
+            track = recording.source if isinstance(recording.audio, bool) else recording.audio
+            recording = track if isinstance(track, Audio) else Audio(track)
+        sound = recording if isinstance(recording, Audio) else Audio(recording)
+        return load_audio(sound.source, sound.sampling_rate, self._rate)
+
+    def _batches(self, stretches: Iterator[_Stretch | InputError]) -> Iterator[list[_Stretch | InputError]]:
+        """Groups what comes, in order: of a batch's sound there is never more than one longest stretch."""
+        batch: list[_Stretch | InputError] = []
+        seconds = 0.0
+        for one in stretches:
+            length = one.end - one.start if isinstance(one, _Stretch) else 0.0
+            if batch and (len(batch) == self._batch_size or seconds + length > self._longest):
+                yield batch
+                batch, seconds = [], 0.0
+            batch.append(one)
+            seconds += length
+        if batch:
+            yield batch
+
+    def _hear(self, stretches: Sequence[_Stretch]) -> list[Piece]:
+        if not stretches:
+            return []
+        sounds = self._model.encode([Audio(one.samples, self._rate) for one in stretches], batch_size=len(stretches))
+        inputs = [
+            self._model.prepare(
+                [
+                    {"role": "system", "content": self._context},
+                    {"role": "user", "content": [{"type": "audio", "audio": sound}]},
+                ]
+            )
+            for sound in sounds
+        ]
+        if self._language is not None:
+            opening = self._tokenizer.encode_prompt(self._form.opening.format(language=self._language), "")
+            inputs = [one.followed_by(opening) for one in inputs]
+        most = self._max_new_tokens
+        if most is None:
+            most = _TOKENS_BESIDE + int(_TOKENS_A_SECOND * max(one.end - one.start for one in stretches))
+        replies = self._model.answer(inputs, self._model.options(len(inputs), most, 0.0, None, None, 0, ()))
+        pieces = []
+        for one, reply in zip(stretches, replies, strict=True):
+            language, text = parse_reply(reply.text, self._form, self._language)
+            pieces.append(Piece(one.start, one.end, text, language, reply.finish_reason))
+            if reply.finish_reason == "length":
+                warnings.warn(
+                    f"the text from {one.start:.1f} to {one.end:.1f} s was cut off after {most} tokens", stacklevel=2
+                )
+        return pieces
+
+
+def language_name(language: Any, form: TranscriptForm) -> str:
+    """The model's name of a language.
+
+    Raises:
+        InputError: the model does not know it.
+    """
+    found = form.languages.get(language.strip().casefold()) if isinstance(language, str) else None
+    if found is None:
+        known = ", ".join(dict.fromkeys(form.languages.values()))
+        raise InputError("unknown_language", f"language must be one of {known}, or its code; got {shown(language)}")
+    return found
+
+
+def parse_reply(text: str, form: TranscriptForm, language: str | None) -> tuple[str | None, str]:
+    """Language and transcript of a reply.
+
+    Args:
+        text: what the model wrote.
+        form: how it writes.
+        language: what it was told to write in; its reply then is the transcript alone.
+    """
+    text = _REPEATED.sub(r"\1", text.strip())
+    told, marker, said = text.partition(form.marker)
+    if language is not None or not marker:
+        return language, text
+    before = form.opening.partition("{language}")[0]
+    name = (told.strip().splitlines() or [""])[0].strip()
+    if name.casefold().startswith(before):
+        name = name[len(before) :].strip()
+    return (None if name.casefold() in ("", "none") else name), said.strip()
