@@ -269,8 +269,8 @@ class Model:
     ) -> Transcript | list[Transcript]:
         """Writes down what is said in a recording of any length, or in a list of them.
 
-        Long recordings are cut at quiet places, and no sample is left out. A batch never holds more sound than one
-        longest stretch, so memory does not grow with a recording beyond its own samples.
+        Long recordings are cut at quiet places, and no sample is left out. They are decoded as they are read, and a
+        batch never holds more sound than one longest stretch, so memory does not grow with their length.
 
         Args:
             audio: path, URL, bytes, data URI, omni.Audio, or a video for its sound track; or a list.

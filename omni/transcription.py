@@ -16,7 +16,7 @@ from omni.config import TranscriptForm
 from omni.embedding import Embedding
 from omni.errors import InputError, is_number, is_whole, shown
 from omni.media import Audio, Image, Video
-from processors import load_audio
+from processors.decode_audio import audio_blocks
 from processors.quiet import quiet_stretches
 
 if TYPE_CHECKING:
@@ -140,16 +140,18 @@ class Transcriber:
     def run(self, recordings: Iterable[Any]) -> Iterator[Transcript | InputError]:
         """One transcript for each recording, in order; for one that cannot be read, its error.
 
-        A batch of stretches, and the recordings that they are cut from, are in memory at a time.
+        Two batches of stretches at most are in memory at a time.
         """
         pieces: list[Piece] = []
         # What is done in a moment shows no bar.
-        with tqdm(total=0, unit="s", desc="transcribing", disable=self._silent, delay=2) as bar:
-            for batch in self._batches(self._stretches(recordings, bar)):
+        with tqdm(unit=" s of sound", desc="transcribing", disable=self._silent, delay=2) as bar:
+            for batch in self._batches(self._stretches(recordings)):
                 heard = iter(self._hear([one for one in batch if isinstance(one, _Stretch)]))
                 for one in batch:
                     if isinstance(one, InputError):
+                        # What was damaged on the way is dropped whole.
                         yield one
+                        pieces = []
                         continue
                     pieces.append(next(heard))
                     bar.update(one.end - one.start)
@@ -157,27 +159,29 @@ class Transcriber:
                         yield Transcript(tuple(pieces))
                         pieces = []
 
-    def _stretches(self, recordings: Iterable[Any], bar: Any) -> Iterator[_Stretch | InputError]:
+    def _stretches(self, recordings: Iterable[Any]) -> Iterator[_Stretch | InputError]:
         for recording in recordings:
             try:
-                waveform = self._load(recording)
+                yield from self._cut(recording)
             except InputError as error:
                 yield error
-                continue
-            bar.total += len(waveform) / self._rate
-            bar.refresh()
-            for start, end in quiet_stretches(waveform, self._rate, self._longest):
-                samples, last = waveform[start:end], end == len(waveform)
-                yield _Stretch(samples, start / self._rate, end / self._rate, last)
 
-    def _load(self, recording: Any) -> Float32[np.ndarray, "samples"]:
+    def _cut(self, recording: Any) -> Iterator[_Stretch]:
+        """Decoded as it is read: memory does not grow with a recording."""
         if isinstance(recording, Image | Embedding):
             raise InputError("wrong_medium", f"a recording is transcribed, not an omni.{type(recording).__name__}")
         if isinstance(recording, Video):
             track = recording.source if isinstance(recording.audio, bool) else recording.audio
             recording = track if isinstance(track, Audio) else Audio(track)
         sound = recording if isinstance(recording, Audio) else Audio(recording)
-        return load_audio(sound.source, sound.sampling_rate, self._rate)
+        blocks = audio_blocks(sound.source, sound.sampling_rate, self._rate)
+        stretches = quiet_stretches(blocks, self._rate, self._longest)
+        start, samples = 0, next(stretches)
+        while samples is not None:
+            following = next(stretches, None)
+            end = start + len(samples)
+            yield _Stretch(samples, start / self._rate, end / self._rate, last=following is None)
+            start, samples = end, following
 
     def _batches(self, stretches: Iterator[_Stretch | InputError]) -> Iterator[list[_Stretch | InputError]]:
         """Groups what comes, in order: of a batch's sound there is never more than one longest stretch."""

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 from processors.cut_short import is_cut_short
 from processors.errors import InputError
 from processors.sources import Source, describe, is_source, open_source
-from processors.waveform import resample, to_mono
+from processors.waveform import joined, resample, to_mono
 
 MAX_CHANNELS = 64
 
@@ -40,18 +40,26 @@ def load_audio(
             `audio_corrupt`, `audio_truncated`, `audio_empty`, `audio_shape`, `audio_dtype`, `audio_not_finite`,
             `audio_rate`, or the codes of `open_source`.
     """
+    return joined(audio_blocks(source, sampling_rate, target_rate))
+
+
+def audio_blocks(
+    source: AudioSource, sampling_rate: float | int | None = None, target_rate: int = 16_000
+) -> Iterator[Float32[np.ndarray, "_"]]:
+    """As `load_audio`, block by block: hours of sound need no more memory than seconds."""
     if is_source(source):
         with open_source(source) as stream:
-            return _decode(stream, describe(source), target_rate)
-    waveform = _mono_from_array(source)
+            yield from _decode(stream, describe(source), target_rate)
+        return
+    blocks = _mono_from_array(source)
     if sampling_rate is None:
         raise InputError("audio_rate", "an array of samples needs its sampling rate")
     if sampling_rate != int(sampling_rate):
         raise InputError("audio_rate", f"a sampling rate of {sampling_rate} Hz is not a whole number")
-    return resample([waveform], int(sampling_rate), target_rate)
+    yield from resample(blocks, int(sampling_rate), target_rate)
 
 
-def _mono_from_array(source: Any) -> Float32[np.ndarray, "samples"]:
+def _mono_from_array(source: Any) -> Iterator[Float32[np.ndarray, "_"]]:
     if not hasattr(source, "__array__"):
         raise InputError("audio_unknown_format", f"{describe(source)} is not a path, URL, bytes or array of samples")
     samples = np.asarray(source)
@@ -63,22 +71,27 @@ def _mono_from_array(source: Any) -> Float32[np.ndarray, "samples"]:
         )
     if samples.size == 0:
         raise InputError("audio_empty", "the sound holds no samples")
-    return to_mono(samples, channel_axis=int(np.argmin(samples.shape)))
+    if samples.shape[0] > samples.shape[1]:
+        samples = samples.T
+    starts = range(0, samples.shape[1], _BLOCK)
+    return (to_mono(samples[:, start : start + _BLOCK], channel_axis=0) for start in starts)
 
 
-def _decode(stream: BufferedIOBase, name: str, target_rate: int) -> Float32[np.ndarray, "samples"]:
+def _decode(stream: BufferedIOBase, name: str, target_rate: int) -> Iterator[Float32[np.ndarray, "_"]]:
     import soundfile
 
     if is_cut_short(stream):
         raise InputError("audio_truncated", f"{name} is cut short: it ends before its header says")
     try:
-        with soundfile.SoundFile(stream) as file:  # pyright: ignore[reportArgumentType]
-            return resample(_soundfile_blocks(file, name), file.samplerate, target_rate)
+        file = soundfile.SoundFile(stream)  # pyright: ignore[reportArgumentType]
     except soundfile.LibsndfileError:
-        stream.seek(0)
-    from processors.decode_audio_track import load_audio_track
+        from processors.decode_audio_track import audio_track_blocks
 
-    return load_audio_track(stream, name, target_rate)
+        stream.seek(0)
+        yield from audio_track_blocks(stream, name, target_rate)
+        return
+    with file:
+        yield from resample(_soundfile_blocks(file, name), file.samplerate, target_rate)
 
 
 def _soundfile_blocks(file: Any, name: str) -> Iterator[np.ndarray]:

@@ -8,7 +8,7 @@ from jaxtyping import Float32
 
 from processors.av_container import av_module, first_track, open_container
 from processors.errors import InputError
-from processors.waveform import resample, to_mono
+from processors.waveform import joined, resample, to_mono
 
 # Timestamps jitter by the tick of the container (1 ms in Matroska); a step beyond this is a hole in the track.
 _JITTER_SECONDS = 0.05
@@ -32,9 +32,16 @@ def load_audio_track(
         InputError: `audio_unknown_format`, `audio_needs_video_extra`, `audio_no_track`, `audio_unknown_codec`,
             `audio_corrupt`, `audio_empty`, `audio_not_finite`.
     """
+    return joined(audio_track_blocks(stream, name, target_rate, start))
+
+
+def audio_track_blocks(
+    stream: BufferedIOBase, name: str, target_rate: int, start: float | None = None
+) -> Iterator[Float32[np.ndarray, "_"]]:
+    """As `load_audio_track`, block by block."""
     with open_container(stream, name, "audio") as container:
         track = first_track(container, name, "audio")
-        return resample(_on_clock(_decoded(container, track, name), start, track.rate), track.rate, target_rate)
+        yield from resample(_on_clock(_decoded(container, track, name), start, track.rate), track.rate, target_rate)
 
 
 def _decoded(container, track, name: str) -> Iterator[tuple[float | None, np.ndarray]]:

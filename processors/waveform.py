@@ -1,6 +1,6 @@
 """Samples of any type, channels and rate to one mono waveform."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Float32
@@ -25,8 +25,8 @@ def to_mono(samples: np.ndarray, channel_axis: int) -> Float32[np.ndarray, "samp
     return samples.mean(axis=channel_axis, dtype=np.float32)
 
 
-def resample(blocks: Iterable[np.ndarray], rate: int, target_rate: int) -> Float32[np.ndarray, "samples"]:
-    """Joins blocks of one waveform at another rate; the result does not depend on how it was cut.
+def resample(blocks: Iterable[np.ndarray], rate: int, target_rate: int) -> Iterator[Float32[np.ndarray, "_"]]:
+    """Blocks of one waveform at another rate; joined, they do not depend on how it was cut.
 
     soxr at its high quality, `ceil(samples * target_rate / rate)` samples long: what `librosa.resample` gives.
 
@@ -43,17 +43,22 @@ def resample(blocks: Iterable[np.ndarray], rate: int, target_rate: int) -> Float
     import soxr
 
     stream = None if rate == target_rate else soxr.ResampleStream(rate, target_rate, 1, dtype="float32", quality="HQ")
-    parts, samples = [], 0
+    taken = given = 0
     for block in blocks:
         if not np.isfinite(block).all():
             raise InputError("audio_not_finite", "the sound holds NaN or infinite samples")
-        samples += len(block)
-        parts.append(block if stream is None else stream.resample_chunk(block))
-    if not samples:
+        resampled = block if stream is None else stream.resample_chunk(block)
+        taken, given = taken + len(block), given + len(resampled)
+        yield resampled
+    if not taken:
         raise InputError("audio_empty", "the sound holds no samples")
-    if stream is None:
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-    parts.append(stream.resample_chunk(np.empty(0, np.float32), last=True))
-    waveform = np.concatenate(parts)
-    wanted = -(-samples * target_rate // rate)
-    return np.pad(waveform, (0, max(0, wanted - len(waveform))))[:wanted]
+    if stream is not None:
+        rest = stream.resample_chunk(np.empty(0, np.float32), last=True)
+        missing = max(0, -(-taken * target_rate // rate) - given)
+        yield np.pad(rest, (0, max(0, missing - len(rest))))[:missing]
+
+
+def joined(blocks: Iterable[Float32[np.ndarray, "_"]]) -> Float32[np.ndarray, "samples"]:
+    """One waveform from its blocks."""
+    parts = list(blocks)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

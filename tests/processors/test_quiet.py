@@ -1,11 +1,22 @@
 """Recordings are cut where they are quiet, and nothing is lost."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
-from processors.quiet import quiet_stretches
+from processors import quiet
 
 RATE = 1000
+
+
+def quiet_stretches(sound, rate, longest, block=4096):
+    """First sample, and the one after the last, of each stretch."""
+    blocks = (sound[at : at + block] for at in range(0, len(sound), block))
+    stretches = list(quiet.quiet_stretches(blocks, rate, longest))
+    np.testing.assert_array_equal(np.concatenate(stretches), sound)
+    edges = np.cumsum([0, *map(len, stretches)]).tolist()
+    return list(pairwise(edges))
 
 
 def loud(seconds: float, quiet: list[float]) -> np.ndarray:
@@ -42,3 +53,8 @@ def test_stretches_tile_the_recording(sound, longest):
 
 def test_a_recording_without_energy_differences_does_not_stall():
     assert len(quiet_stretches(np.full(3_600_000, 0.5, np.float32), RATE, 1200)) in (4, 5)
+
+
+def test_cuts_do_not_depend_on_blocks():
+    sound = loud(60, [13, 31.5])
+    assert quiet_stretches(sound, RATE, 7, block=1) == quiet_stretches(sound, RATE, 7, block=len(sound))
