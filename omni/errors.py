@@ -6,7 +6,7 @@ from typing import Any
 
 from processors.errors import InputError
 
-__all__ = ["CheckpointError", "InputError", "is_number", "is_whole", "shown"]
+__all__ = ["CheckpointError", "InputError", "check_batch_size", "is_number", "is_whole", "shown"]
 
 
 def shown(value: Any) -> str:
@@ -22,6 +22,12 @@ def is_number(value: Any) -> bool:
 def is_whole(value: Any) -> bool:
     """Whether an option is a whole number; True and False are not."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_batch_size(batch_size: Any) -> None:
+    """Refuses what is not a number of things to do together."""
+    if not is_whole(batch_size) or batch_size < 1:
+        raise InputError("bad_batch_size", f"batch_size must be a whole number of 1 or more, got {shown(batch_size)}")
 
 
 class CheckpointError(ValueError):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from omni.embedding import Embedding
 from omni.errors import InputError
 from omni.media import Audio, Image, Video
@@ -60,6 +62,26 @@ def parse(messages: Any) -> Parsed:
         raise InputError("bad_messages", f"messages must be a non-empty list of dicts, got {_kind(messages)}")
     media: list[Medium] = []
     return Parsed(tuple(_message(message, media) for message in messages), tuple(media))
+
+
+def is_token_ids(conversation: Any) -> bool:
+    """Whether a conversation is given as the ids of its tokens."""
+    if isinstance(conversation, np.ndarray):
+        return True
+    return isinstance(conversation, Sequence) and bool(conversation) and isinstance(conversation[0], int | np.integer)
+
+
+def is_single(messages: Any) -> bool:
+    """Whether one conversation is given, or a list of them.
+
+    Raises:
+        InputError: `bad_messages`, neither.
+    """
+    if isinstance(messages, np.ndarray):
+        return messages.ndim < 2
+    if not isinstance(messages, Sequence) or isinstance(messages, str | bytes) or not messages:
+        raise InputError("bad_messages", "give a non-empty list of messages, of token ids, or of such lists")
+    return isinstance(messages[0], Mapping | int | np.integer)
 
 
 def _message(message: Any, media: list[Medium]) -> dict[str, Any]:

@@ -17,13 +17,13 @@ from omni.config import GenerationConfig, ModelConfig
 from omni.decoder.model import TextDecoder
 from omni.embedding import Embedding
 from omni.encoding import MediaEncoder, as_medium
-from omni.errors import InputError, is_whole, shown
+from omni.errors import InputError, check_batch_size
 from omni.generation.engine import Engine
 from omni.generation.run import Options, Row, run, text_stream
 from omni.generation.sampling import Sampling
 from omni.inputs import Inputs, check_media, from_layout, media_layout
 from omni.layout import lay_out
-from omni.messages import parse
+from omni.messages import is_single, is_token_ids, parse
 from omni.reply import Reply, Usage
 from omni.saving import Origin, save
 from omni.spoken import Spoken, encode_after
@@ -104,7 +104,7 @@ class Model:
         Raises:
             InputError: a medium cannot be read, or its part was not loaded.
         """
-        _check_batch_size(batch_size)
+        check_batch_size(batch_size)
         if not isinstance(media, list | tuple):
             return self.media.encode([self.media.read(as_medium(media))])[0]
         wrapped = [as_medium(medium) for medium in media]
@@ -191,9 +191,9 @@ class Model:
         Raises:
             InputError: an option, a message or a medium cannot be used.
         """
-        single = _is_single(messages)
+        single = is_single(messages)
         conversations = [messages] if single else list(messages)
-        _check_batch_size(batch_size)
+        check_batch_size(batch_size)
         options = self.options(len(conversations), max_new_tokens, temperature, top_p, top_k, seed, stop)
         inputs = self._prepare_all(conversations, add_generation_prompt=True)
         replies: list[Reply] = []
@@ -385,7 +385,7 @@ class Model:
         self, conversations: Sequence[Conversation], add_generation_prompt: bool, before: Spoken | None = None
     ) -> list[Inputs]:
         """Renders every conversation; encodes all their media together."""
-        parsed = [None if _is_token_ids(c) else parse(c) for c in conversations]  # type: ignore[arg-type]
+        parsed = [None if is_token_ids(c) else parse(c) for c in conversations]  # type: ignore[arg-type]
         media = [as_medium(medium) for one in parsed if one is not None for medium in one.media]
         encoded = iter(list(self.media.stream(media, batch_size=8)))
         found = []
@@ -421,29 +421,10 @@ class Model:
         return Inputs.from_token_ids(token_ids, self.config.text.vocab_size)
 
 
-def _check_batch_size(batch_size: Any) -> None:
-    if not is_whole(batch_size) or batch_size < 1:
-        raise InputError("bad_batch_size", f"batch_size must be a whole number of 1 or more, got {shown(batch_size)}")
-
-
 def reply(row: Row, prompt_tokens: int, cached_tokens: int) -> Reply:
     """A finished row as a reply."""
     text = row.text.text if row.text is not None else ""
     return Reply(text, row.token_ids, row.finish_reason, Usage(prompt_tokens, cached_tokens, len(row.token_ids)))
-
-
-def _is_token_ids(conversation: Any) -> bool:
-    if isinstance(conversation, np.ndarray):
-        return True
-    return isinstance(conversation, Sequence) and bool(conversation) and isinstance(conversation[0], int | np.integer)
-
-
-def _is_single(messages: Any) -> bool:
-    if isinstance(messages, np.ndarray):
-        return messages.ndim < 2
-    if not isinstance(messages, Sequence) or isinstance(messages, str | bytes) or not messages:
-        raise InputError("bad_messages", "give a non-empty list of messages, of token ids, or of such lists")
-    return isinstance(messages[0], Mapping | int | np.integer)
 
 
 def _engine(parts: Any) -> Engine | None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from omni.config import TranscriptForm
 from omni.embedding import Embedding
-from omni.errors import InputError, is_number, is_whole, shown
+from omni.errors import InputError, check_batch_size, is_number, shown
 from omni.media import Audio, Image, Video
 from processors.decode_audio import audio_blocks
 from processors.quiet import quiet_stretches
@@ -124,8 +124,7 @@ class Transcriber:
             raise InputError("no_tokenizer", "a transcript is text, and the checkpoint directory has no tokenizer")
         if not isinstance(context, str):
             raise InputError("bad_context", f"context must be a string, got {shown(context)}")
-        if not is_whole(batch_size) or batch_size < 1:
-            raise InputError("bad_batch_size", f"batch_size must be a whole number above 0, got {shown(batch_size)}")
+        check_batch_size(batch_size)
         longest = form.longest if stretch_seconds is None else stretch_seconds
         if not is_number(longest) or not 1 <= longest <= form.longest:
             raise InputError(
@@ -136,6 +135,8 @@ class Transcriber:
         self._context, self._max_new_tokens, self._batch_size = context, max_new_tokens, batch_size
         self._longest, self._rate = float(longest), model.media.audio.config.sampling_rate
         self._silent = not progress if progress is not None else not sys.stderr.isatty()
+        # Where nobody asked for a bar, what is done in a moment shows none.
+        self._delay = 0 if progress else 2
 
     def run(self, recordings: Iterable[Any]) -> Iterator[Transcript | InputError]:
         """One transcript for each recording, in order; for one that cannot be read, its error.
@@ -143,8 +144,7 @@ class Transcriber:
         Two batches of stretches at most are in memory at a time.
         """
         pieces: list[Piece] = []
-        # What is done in a moment shows no bar.
-        with tqdm(unit=" s of sound", desc="transcribing", disable=self._silent, delay=2) as bar:
+        with tqdm(unit=" s of sound", desc="transcribing", disable=self._silent, delay=self._delay) as bar:
             for batch in self._batches(self._stretches(recordings)):
                 heard = iter(self._hear([one for one in batch if isinstance(one, _Stretch)]))
                 for one in batch:

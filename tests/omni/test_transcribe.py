@@ -13,7 +13,7 @@ from load import DATA
 import omni
 from omni.cli import main
 from omni.config import TranscriptForm
-from omni.transcription import Piece, Transcript, language_name, parse_reply
+from omni.transcription import Piece, Transcriber, Transcript, language_name, parse_reply
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 STEPS = 6
@@ -115,6 +115,30 @@ def test_a_list_gives_a_list_in_order(recogniser, read):
     assert [len(batch) for batch in read] == [3, 1]
     assert together == [recogniser.transcribe(clip(name), max_new_tokens=STEPS) for name in names]
     assert recogniser.transcribe([]) == []
+
+
+def test_a_bar_on_request(recogniser, capsys):
+    recogniser.transcribe(clip("second"), max_new_tokens=1)
+    assert capsys.readouterr().err == ""
+    recogniser.transcribe(clip("second"), max_new_tokens=1, progress=True)
+    assert "transcribing: 1" in capsys.readouterr().err
+
+
+def test_damage_on_the_way_is_the_recordings_error(recogniser):
+    """What comes after the first stretch may turn out damaged when text has been written already."""
+    noise = np.random.RandomState(0).uniform(-0.5, 0.5, 70_000).astype(np.float32)
+    noise[-1] = np.nan
+    options = {"language": None, "context": "", "stretch_seconds": 1, "max_new_tokens": 1, "batch_size": 1}
+    transcriber = Transcriber(recogniser, progress=False, **options)
+    found = list(transcriber.run([omni.Audio(noise, media.RATE), clip("second")]))
+    assert isinstance(found[0], omni.InputError) and found[0].code == "audio_not_finite"
+    assert found[1].pieces[-1].end == 1.0 and len(found) == 2
+
+
+def test_all_parts_are_needed(tmp_path):
+    model = omni.load(asr.write_checkpoint(tmp_path, "hf"), parts="audio")
+    with pytest.raises(omni.InputError, match="without its text part"):
+        model.transcribe(clip("second"))
 
 
 def test_files_bytes_and_sound_tracks(recogniser):
