@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from load import DATA, relative_error
-from text_families import CONFIGS, LENGTHS, token_ids, write_checkpoint
+from text_families import CONFIGS, LENGTHS, tensors, token_ids, write_checkpoint
+from tiny import write_safetensors
 
 import omni
 
@@ -55,6 +56,16 @@ def test_bfloat16_stays_close_in_a_dense_model(tmp_path, expected):
     found = model.logits(token_ids(200))[-len(wanted) :]
     cosine = (found * wanted).sum(-1) / np.linalg.norm(found, axis=-1) / np.linalg.norm(wanted, axis=-1)
     assert cosine.min() > 0.999
+
+
+def test_a_tied_output_head_may_lie_in_the_files(tmp_path, expected):
+    """As in the published Qwen3-0.6B; the embedding is read, once."""
+    directory = write_checkpoint(tmp_path, "qwen3_tied")
+    values = dict(tensors(CONFIGS["qwen3_tied"]))
+    write_safetensors(directory / "model.safetensors", values | {"lm_head.weight": values["model.embed_tokens.weight"]})
+    wanted = expected["qwen3_tied/65/logits"]
+    found = omni.load(directory).logits(token_ids(65).tolist())
+    assert relative_error(found[-len(wanted) :], wanted) < 1e-5
 
 
 def test_messages_need_a_tokenizer(loaded):
