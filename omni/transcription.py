@@ -16,6 +16,7 @@ from omni.config import TranscriptForm
 from omni.embedding import Embedding
 from omni.errors import InputError, check_batch_size, is_number, shown
 from omni.media import Audio, Image, Video
+from omni.reply import Reply
 from processors.decode_audio import audio_blocks
 from processors.quiet import quiet_stretches
 
@@ -213,19 +214,26 @@ class Transcriber:
         if self._language is not None:
             opening = self._tokenizer.encode_prompt(self._form.opening.format(language=self._language), "")
             inputs = [one.followed_by(opening) for one in inputs]
-        most = self._max_new_tokens
-        if most is None:
-            most = _TOKENS_BESIDE + int(_TOKENS_A_SECOND * max(one.end - one.start for one in stretches))
-        replies = self._model.answer(inputs, self._model.options(len(inputs), most, 0.0, None, None, 0, ()))
-        pieces = []
-        for one, reply in zip(stretches, replies, strict=True):
-            language, text = parse_reply(reply.text, self._form, self._language)
-            pieces.append(Piece(one.start, one.end, text, language, reply.finish_reason))
-            if reply.finish_reason == "length":
-                warnings.warn(
-                    f"the text from {one.start:.1f} to {one.end:.1f} s was cut off after {most} tokens", stacklevel=2
-                )
-        return pieces
+        limits = [self._limit(one.end - one.start) for one in stretches]
+        options = self._model.options(len(inputs), max(limits), 0.0, None, None, 0, ())
+        replies = self._model.answer(inputs, options)
+        return [self._piece(*each) for each in zip(stretches, replies, limits, strict=True)]
+
+    def _limit(self, seconds: float) -> int:
+        if self._max_new_tokens is not None:
+            return self._max_new_tokens
+        return _TOKENS_BESIDE + int(_TOKENS_A_SECOND * seconds)
+
+    def _piece(self, stretch: _Stretch, reply: Reply, limit: int) -> Piece:
+        start, end, text, reason = stretch.start, stretch.end, reply.text, reply.finish_reason
+        if len(reply.token_ids) >= limit:
+            # Neighbours in the batch may have had room for more.
+            text, reason = self._tokenizer.decode(reply.token_ids[:limit]), "length"
+        if reason == "length":
+            tokens = min(limit, len(reply.token_ids))
+            warnings.warn(f"the text from {start:.1f} to {end:.1f} s was cut off after {tokens} tokens", stacklevel=2)
+        language, said = parse_reply(text, self._form, self._language)
+        return Piece(start, end, said, language, reason)
 
 
 def language_name(language: Any, form: TranscriptForm) -> str:
