@@ -107,7 +107,7 @@ class Chat:
             return 0, self._model.engine.start([prompt])
         # At least one token must be read, to know what follows it.
         held = min(read.shared_prefix(inputs), len(prompt) - 1)
-        session.rewind(held)
+        held = session.rewind(held)
         self._model.engine.extend(session, [prompt], [held])
         return held, session
 

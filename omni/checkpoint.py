@@ -139,7 +139,7 @@ def load_parameters(
 def _read(source: Source, shape: tuple[int, ...], stored: Mapping[str, StoredTensor], dtype: Any) -> np.ndarray:
     pieces = list(source.pieces(shape))
     if len(pieces) == 1 and stored[pieces[0][0]].dtype == dtype:
-        return stored[pieces[0][0]].array
+        return stored[pieces[0][0]].array.reshape(shape)  # a stack of one gets its leading axis
     whole = np.empty(shape, dtype)
     for name, place, _ in pieces:
         whole[place] = stored[name].array

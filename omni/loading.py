@@ -5,7 +5,7 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -96,9 +96,10 @@ def load(
     videos = _settings(VideoConfig, directory, needed=config.vision is not None)
     sounds = _settings(MelConfig, directory, needed=config.audio is not None)
     model = abstract_parts(config, images, chosen)
-    sources = family.sources(config)
-    elsewhere = _names(family, whole, images) - _names(family, config, images)
-    check_tensors(parameter_shapes(model), sources, stored, elsewhere)
+    shapes = parameter_shapes(model)
+    sources = {path: s.among(stored, shapes[path].shape) for path, s in family.sources(config).items()}
+    elsewhere = _names(family, whole, images, stored) - _names(family, config, images, stored)
+    check_tensors(shapes, sources, stored, elsewhere)
     if mesh is not None:
         # The compiler is to place what is computed, also on a mesh whose axes were made to be placed by hand.
         mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
@@ -233,9 +234,10 @@ def _tied(family: Family, config: ModelConfig) -> dict[str, str]:
     return {sources["text.lm_head.weight"].pattern: sources["text.embed_tokens.weight"].pattern}
 
 
-def _names(family: Family, config: ModelConfig, images: ImageConfig) -> set[str]:
+def _names(family: Family, config: ModelConfig, images: ImageConfig, stored: Container[str]) -> set[str]:
     shapes, sources = parameter_shapes(abstract_parts(config, images)), family.sources(config)
-    return {name for path, leaf in shapes.items() for name, _, _ in sources[path].pieces(leaf.shape)}
+    found = ((sources[path].among(stored, leaf.shape), leaf.shape) for path, leaf in shapes.items())
+    return {name for source, shape in found for name, _, _ in source.pieces(shape)}
 
 
 def _file_dtype(config: ModelConfig, stored: Any) -> str:

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 # Axis to cut, counted from the end of the parameter's shape. Weights are [out, in].
 _RULES: tuple[tuple[str, int], ...] = (
     (r"experts\.", -3),
-    (r"(q_proj|k_proj|v_proj|qkv|linear_fc1|fc1|proj1|gate_proj|up_proj)\.weight$", -2),
+    (r"(q_proj|k_proj|v_proj|qkv|linear_fc1|fc1|proj1|gate_proj|up_proj|in_proj_\w+)\.weight$", -2),
     (r"(o_proj|out_proj|attn\.proj|linear_fc2|fc2|proj2|down_proj)\.weight$", -1),
     (r"(q_proj|k_proj|v_proj|qkv|linear_fc1|fc1|proj1)\.bias$", -1),
     (r"(embed_tokens|lm_head)\.weight$", -2),

@@ -3,10 +3,12 @@
 import math
 import os
 
+import jax
 import jax.numpy as jnp
 
 from omni.checkpoint import canonical_names, parameter_shapes
 from omni.config import ModelConfig
+from omni.decoder.cache import KVCache
 from omni.loading import abstract_parts, find_directory, read_config
 from omni.safetensors_file import open_tensors
 from processors import ImageConfig
@@ -36,8 +38,9 @@ def summary(name: str | os.PathLike[str]) -> str:
         lines.append(f"weights in {dtype}: {_bytes(total * jnp.dtype(dtype).itemsize)}")
     if config.text is not None:
         text = config.text
-        row = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_width * 2
-        lines.append(f"cache of 1,000 tokens in bfloat16: {_bytes(1000 * row)}")
+        cache = jax.eval_shape(lambda: KVCache.create(text, 1, 1000, jnp.bfloat16))
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
+        lines.append(f"cache of 1,000 tokens in bfloat16: {_bytes(size)}")
     return "\n".join(lines)
 
 
@@ -56,8 +59,10 @@ def _describe(config: ModelConfig) -> dict[str, str]:
     if (text := config.text) is not None:
         experts = f"{text.num_experts} experts of which {text.num_experts_per_tok} a token"
         experts = experts if text.is_sparse else f"dense layers of {text.intermediate_size}"
+        linear = text.layers_with("linear_attention")
+        layers = f"{text.num_hidden_layers} layers{f', {linear} of them linear,' if linear else ''}"
         found["text"] = (
-            f"{text.num_hidden_layers} layers of {text.hidden_size}, {text.num_attention_heads} heads on "
+            f"{layers} of {text.hidden_size}, {text.num_attention_heads} heads on "
             f"{text.num_key_value_heads} key-value heads, {experts}, vocabulary {text.vocab_size:,}"
         )
     return found

@@ -23,18 +23,23 @@ _LOWEST = -1e30  # a score that nothing sees; finite, so that a row which sees n
 
 
 class SelfAttention(nnx.Module):
-    """Attention of new tokens to themselves and to the tokens of the cache."""
+    """Attention of new tokens to themselves and to the tokens of the cache.
+
+    With an output gate, each head of `q_proj` has the rows of its query, then those of its gate (arXiv:2505.06708).
+    """
 
     def __init__(self, config: TextConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
         width, heads, kv_heads = config.hidden_size, config.num_attention_heads, config.num_key_value_heads
         self.head_width = config.head_width
-        bias = config.attention_bias
-        self.q_proj = Linear(width, heads * self.head_width, use_bias=bias, rngs=rngs, dtype=dtype)
+        self.gated = config.attn_output_gate
+        bias, queries = config.attention_bias, heads * self.head_width * (2 if self.gated else 1)
+        self.q_proj = Linear(width, queries, use_bias=bias, rngs=rngs, dtype=dtype)
         self.k_proj = Linear(width, kv_heads * self.head_width, use_bias=bias, rngs=rngs, dtype=dtype)
         self.v_proj = Linear(width, kv_heads * self.head_width, use_bias=bias, rngs=rngs, dtype=dtype)
         self.o_proj = Linear(heads * self.head_width, width, use_bias=bias, rngs=rngs, dtype=dtype)
-        self.q_norm = RMSNorm(self.head_width, config.rms_norm_eps, dtype=dtype)
-        self.k_norm = RMSNorm(self.head_width, config.rms_norm_eps, dtype=dtype)
+        eps, centered = config.rms_norm_eps, config.zero_centered_norms
+        self.q_norm = RMSNorm(self.head_width, eps, zero_centered=centered, dtype=dtype)
+        self.k_norm = RMSNorm(self.head_width, eps, zero_centered=centered, dtype=dtype)
 
     def __call__(
         self,
@@ -44,6 +49,7 @@ class SelfAttention(nnx.Module):
         lengths: Int32[jax.Array, "batch"],
         cache: KVCache | None = None,
         layer: Int[jax.Array, ""] | None = None,
+        place: Int[jax.Array, ""] | None = None,
     ) -> tuple[Float[jax.Array, "batch tokens width"], KVCache | None]:
         """Attends, and adds the new keys and values to the cache.
 
@@ -53,21 +59,27 @@ class SelfAttention(nnx.Module):
             slots: where each token stands in its row; pads stand beyond every slot.
             lengths: filled slots of each row, the new tokens included.
             cache: what came before; None when the new tokens are all there is.
-            layer: which layer of the cache, and which weights, as this is then a stack of layers.
+            layer: which weights, where this is a stack of layers.
+            place: which layer of the cache.
         """
 
         def heads(projected: jax.Array) -> jax.Array:
             return projected.reshape(*x.shape[:2], -1, self.head_width)
 
-        q_BTNH = rotate(self.q_norm(heads(self.q_proj(x, layer)), layer), rotation)
+        q_BTNH, gate_BTNH = heads(self.q_proj(x, layer)), None
+        if self.gated:
+            q_BTNH, gate_BTNH = q_BTNH[:, :, 0::2], q_BTNH[:, :, 1::2]
+        q_BTNH = rotate(self.q_norm(q_BTNH, layer), rotation)
         k_BTKH = rotate(self.k_norm(heads(self.k_proj(x, layer)), layer), rotation)
         v_BTKH = heads(self.v_proj(x, layer))
-        if cache is None or layer is None:
+        if cache is None or place is None:
             alone = KVCache(k_BTKH[None], v_BTKH[None], lengths)
             out_BTNH = attend(q_BTNH, alone, 0, slots, lengths, fixed=True)
         else:
-            cache = cache.write(layer, slots, k_BTKH, v_BTKH)
-            out_BTNH = attend(q_BTNH, cache, layer, slots, lengths)
+            cache = cache.write(place, slots, k_BTKH, v_BTKH)
+            out_BTNH = attend(q_BTNH, cache, place, slots, lengths)
+        if gate_BTNH is not None:
+            out_BTNH = out_BTNH * jax.nn.sigmoid(gate_BTNH)
         return self.o_proj(out_BTNH.reshape(*x.shape[:2], -1), layer), cache
 
 

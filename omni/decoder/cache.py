@@ -1,4 +1,4 @@
-"""Keys and values of the tokens read so far."""
+"""What a decoder remembers of the tokens read so far."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Int32, UInt16
 
 from omni.decoder.config import TextConfig
+from omni.decoder.gated_delta_net import GatedDeltaState
 
 Stored = Float[Array, "layers batch slots kv_heads width"] | UInt16[Array, "layers batch slots kv_heads width"]
 
@@ -16,28 +17,35 @@ Stored = Float[Array, "layers batch slots kv_heads width"] | UInt16[Array, "laye
 @jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True, eq=False)
 class KVCache:
-    """One slot a token, for each layer and each row of the batch.
+    """One slot a token, for each layer with full attention and each row of the batch; for each linear layer, a state.
 
-    Rows fill from slot 0 on, each to its own length; slots from there on are free. Donate the cache to the jitted
-    call that updates it, and the update is in place.
+    Rows fill from slot 0 on, each to its own length; slots from there on are free. A state sums up all tokens of its
+    row, whatever their number. Donate the cache to the jitted call that updates it, and the update is in place.
 
     Attributes:
         keys: rotated keys. bfloat16 is kept as its bits: XLA on the CPU writes to a bfloat16 array by converting all
             of it to float32 and back.
         values: values, likewise.
         lengths: filled slots of each row.
+        states: of the linear layers, stacked and in float32; None where there are none.
     """
 
     keys: Stored
     values: Stored
     lengths: Int32[Array, "batch"]
+    states: GatedDeltaState | None = None
 
     @classmethod
     def create(cls, config: TextConfig, batch: int, capacity: int, dtype: Any = jnp.float32) -> "KVCache":
         """An empty cache with room for `capacity` tokens a row."""
-        shape = (config.num_hidden_layers, batch, capacity, config.num_key_value_heads, config.head_width)
+        full, linear = (config.layers_with(kind) for kind in ("full_attention", "linear_attention"))
+        shape = (full, batch, capacity, config.num_key_value_heads, config.head_width)
         stored = jnp.uint16 if dtype == jnp.bfloat16 else dtype
-        return cls(jnp.zeros(shape, stored), jnp.zeros(shape, stored), jnp.zeros(batch, jnp.int32))
+        states = None
+        if linear:
+            one = jax.eval_shape(lambda: GatedDeltaState.create(config.linear, batch))
+            states = jax.tree.map(lambda leaf: jnp.zeros((linear, *leaf.shape), leaf.dtype), one)
+        return cls(jnp.zeros(shape, stored), jnp.zeros(shape, stored), jnp.zeros(batch, jnp.int32), states)
 
     @property
     def capacity(self) -> int:
@@ -55,6 +63,26 @@ class KVCache:
         room = [(0, 0), (0, 0), (0, capacity - self.capacity), (0, 0), (0, 0)]
         return replace(self, keys=jnp.pad(self.keys, room), values=jnp.pad(self.values, room))
 
+    def rewind(self, lengths: Int32[Array, "batch"]) -> "KVCache":
+        """Forgets tokens from `lengths` on; where there are states, a row that is cut at all is forgotten whole."""
+        if self.states is None:
+            return replace(self, lengths=jnp.minimum(self.lengths, lengths))
+        kept_B = lengths >= self.lengths
+
+        def keep(state: Array) -> Array:
+            return jnp.where(kept_B.reshape(1, -1, *[1] * (state.ndim - 2)), state, 0)
+
+        return replace(self, lengths=jnp.where(kept_B, self.lengths, 0), states=jax.tree.map(keep, self.states))
+
+    def state(self, place: Int[Array, ""] | int) -> GatedDeltaState:
+        """What one linear layer remembers."""
+        assert self.states is not None
+        return jax.tree.map(lambda leaf: leaf[place], self.states)
+
+    def write_state(self, place: Int[Array, ""] | int, state: GatedDeltaState) -> "KVCache":
+        """Replaces what one linear layer remembers."""
+        return replace(self, states=jax.tree.map(lambda leaf, new: leaf.at[place].set(new), self.states, state))
+
     def write(
         self,
         layer: Int[Array, ""] | int,
@@ -62,7 +90,7 @@ class KVCache:
         keys: Float[Array, "batch tokens kv_heads width"],
         values: Float[Array, "batch tokens kv_heads width"],
     ) -> "KVCache":
-        """Fills slots of one layer; a slot beyond the capacity is a pad's, and is not written."""
+        """Fills slots of one layer with full attention; a slot beyond the capacity is a pad's, and is not written."""
         at = (layer, jnp.arange(slots.shape[0])[:, None], slots)
 
         def fill(stored: Array, new: Array) -> Array:
@@ -94,13 +122,13 @@ class KVCache:
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], None]:
         """The arrays; nothing is static."""
-        return (self.keys, self.values, self.lengths), None
+        return (self.keys, self.values, self.lengths, self.states), None
 
     @classmethod
     def tree_unflatten(cls, _: None, leaves: tuple[Any, ...]) -> "KVCache":
         """Not through the constructor: what JAX puts in the place of arrays need not be arrays."""
         cache = object.__new__(cls)
-        for name, leaf in zip(("keys", "values", "lengths"), leaves, strict=True):
+        for name, leaf in zip(("keys", "values", "lengths", "states"), leaves, strict=True):
             object.__setattr__(cache, name, leaf)
         return cache
 

@@ -4,23 +4,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from omni.decoder.depth import Block, LayerKind, Run, runs
+from omni.decoder.gated_delta_net import GatedDeltaConfig
+
 # Fields that this decoder implements for one value only.
 _ONLY: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "use_qk_norm": (True,),
     "use_sliding_window": (False, None),
-    "shared_expert_intermediate_size": (0, None),
+    "mamba_ssm_dtype": ("float32", None),
+    "output_gate_type": ("swish", "silu", None),
     "quantization_config": (None,),
 }
 
-# Fields that do not change what the decoder computes: training, generation defaults and the bookkeeping of files.
+# Fields that do not change what the decoder computes: training, generation defaults, the bookkeeping of files, and the
+# heads that guess several tokens ahead, which are not loaded.
 _IGNORED = frozenset(
     """_attn_implementation_autoset _name_or_path add_cross_attention architectures attention_dropout
     attn_implementation bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward
     cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype early_stopping
     encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task
     forced_bos_token_id forced_eos_token_id id2label initializer_range is_decoder is_encoder_decoder label2id
-    length_penalty max_length max_window_layers min_length model_type no_repeat_ngram_size num_beam_groups
+    length_penalty max_length max_window_layers min_length model_type mtp_num_hidden_layers
+    mtp_use_dedicated_embeddings no_repeat_ngram_size num_beam_groups
     num_beams num_return_sequences output_attentions output_hidden_states output_router_logits output_scores
     pad_token_id prefix problem_type pruned_heads remove_invalid_values repetition_penalty return_dict
     return_dict_in_generate router_aux_loss_coef sep_token_id sliding_window suppress_tokens
@@ -28,7 +34,9 @@ _IGNORED = frozenset(
     torchscript transformers_version typical_p use_bfloat16 use_cache""".split()
 )
 
-_READ_BY_HAND = {"rope_theta", "rope_scaling", "rope_parameters", "layer_types"}
+_READ_BY_HAND = {"rope_scaling", "rope_parameters", "full_attention_interval"}
+_ROTARY = {"rope_theta", "mrope_section", "partial_rotary_factor"}
+_ATTENTIONS = ("full_attention", "linear_attention")
 
 
 @dataclass(frozen=True)
@@ -46,14 +54,26 @@ class TextConfig:
         num_experts: E; 0 makes every layer dense.
         num_experts_per_tok: experts that a token visits.
         moe_intermediate_size: F of an expert.
+        shared_expert_intermediate_size: F of an expert that every token visits, weighed by a sigmoid; 0 for none.
         norm_topk_prob: whether the weights of the visited experts are made to sum to 1.
         decoder_sparse_step: every how many layers experts stand in for a dense MLP.
         mlp_only_layers: layers that are dense whatever the step says.
+        layer_types: "full_attention" or "linear_attention" for each layer; all full when empty.
+        linear_num_value_heads: heads that keep a state, of a linear layer.
+        linear_num_key_heads: heads of its queries and keys.
+        linear_key_head_dim: width of its queries and keys.
+        linear_value_head_dim: width of its values.
+        linear_conv_kernel_dim: tokens that its convolution sees.
+        linear_projections: "separate", or "interleaved" by key head; a family's, not in files.
         rms_norm_eps: added to the mean square.
+        zero_centered_norms: whether norms scale by 1 + weight; a family's, not in files.
         rope_theta: base of the rotary frequencies.
+        partial_rotary_factor: part of a head, from its first channel on, that is turned.
         mrope_section: rotary frequencies that follow time, height and width. Text has the same position on all
             three, so for text alone any split gives the same result.
         attention_bias: whether the attention projections have biases.
+        attn_output_gate: whether what attention says is weighed by a sigmoid, whose rows follow those of the query in
+            each head of `q_proj`.
         tie_word_embeddings: whether the embedding serves as the output head.
         max_position_embeddings: longest sequence that the model was made for.
     """
@@ -68,13 +88,24 @@ class TextConfig:
     num_experts: int = 128
     num_experts_per_tok: int = 8
     moe_intermediate_size: int = 768
+    shared_expert_intermediate_size: int = 0
     norm_topk_prob: bool = True
     decoder_sparse_step: int = 1
     mlp_only_layers: tuple[int, ...] = ()
+    layer_types: tuple[str, ...] = ()
+    linear_num_value_heads: int = 32
+    linear_num_key_heads: int = 16
+    linear_key_head_dim: int = 128
+    linear_value_head_dim: int = 128
+    linear_conv_kernel_dim: int = 4
+    linear_projections: str = "separate"
     rms_norm_eps: float = 1e-6
+    zero_centered_norms: bool = False
     rope_theta: float = 1e6
+    partial_rotary_factor: float = 1.0
     mrope_section: tuple[int, int, int] = (24, 20, 20)
     attention_bias: bool = False
+    attn_output_gate: bool = False
     tie_word_embeddings: bool = False
     max_position_embeddings: int = 32768
 
@@ -84,15 +115,23 @@ class TextConfig:
                 f"num_attention_heads={self.num_attention_heads} is not a multiple of "
                 f"num_key_value_heads={self.num_key_value_heads}"
             )
-        if self.head_width % 2:
-            raise ValueError(f"head_dim={self.head_width} is odd; rotary positions turn pairs")
+        if self.rotary_width % 2 or not 0 < self.rotary_width <= self.head_width:
+            raise ValueError(
+                f"head_dim={self.head_width} with partial_rotary_factor={self.partial_rotary_factor} turns "
+                f"{self.rotary_width} channels; rotary positions turn pairs"
+            )
         if self.num_experts_per_tok > self.num_experts > 0:
             raise ValueError(f"num_experts_per_tok={self.num_experts_per_tok} of num_experts={self.num_experts}")
-        if len({self._has_experts(layer) for layer in range(self.num_hidden_layers)}) != 1:
-            raise ValueError(
-                f"decoder_sparse_step={self.decoder_sparse_step} with mlp_only_layers={self.mlp_only_layers} mixes "
-                f"layers with and without experts over num_hidden_layers={self.num_hidden_layers}: one kind only"
-            )
+        if unknown := set(self.layer_types) - set(_ATTENTIONS):
+            raise ValueError(f"layer_types={sorted(unknown)} is not supported; supported are {', '.join(_ATTENTIONS)}")
+        if self.layer_types and len(self.layer_types) != self.num_hidden_layers:
+            raise ValueError(f"{len(self.layer_types)} layer_types for num_hidden_layers={self.num_hidden_layers}")
+        if self.decoder_sparse_step < 1:
+            raise ValueError(f"decoder_sparse_step={self.decoder_sparse_step} is not 1 or more")
+        if "linear_attention" in self.layer_types:
+            _ = self.linear  # checks its own sizes
+        if self.linear_projections not in ("separate", "interleaved"):
+            raise ValueError(f"linear_projections={self.linear_projections!r} is not separate or interleaved")
 
     @property
     def head_width(self) -> int:
@@ -100,9 +139,40 @@ class TextConfig:
         return self.head_dim or self.hidden_size // self.num_attention_heads
 
     @property
+    def rotary_width(self) -> int:
+        """Channels of a head that are turned."""
+        return int(self.head_width * self.partial_rotary_factor)
+
+    @property
+    def kinds(self) -> tuple[LayerKind, ...]:
+        """What each layer is, in the order of the depth."""
+        attentions = self.layer_types or ("full_attention",) * self.num_hidden_layers
+        return tuple(LayerKind(kind, self._has_experts(layer)) for layer, kind in enumerate(attentions))
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The depth as runs of a repeating cycle."""
+        return runs(self.kinds)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The stacks of layers that share parameters' arrays, of all runs."""
+        return tuple(block for run in self.runs for block in run)
+
+    @property
     def is_sparse(self) -> bool:
-        """Whether the layers have experts."""
-        return self._has_experts(0)
+        """Whether any layer has experts."""
+        return any(kind.sparse for kind in self.kinds)
+
+    @property
+    def linear(self) -> GatedDeltaConfig:
+        """The sizes of a linear layer."""
+        shared = {field.name: getattr(self, field.name) for field in fields(GatedDeltaConfig)}
+        return GatedDeltaConfig(**shared)
+
+    def layers_with(self, attention: str) -> int:
+        """How many layers attend in that way."""
+        return sum(kind.attention == attention for kind in self.kinds)
 
     def _has_experts(self, layer: int) -> bool:
         on_step = self.num_experts > 0 and (layer + 1) % self.decoder_sparse_step == 0
@@ -115,36 +185,40 @@ class TextConfig:
         Raises:
             ValueError: a field is missing, unknown, or has a value that this decoder does not implement.
         """
-        known = {field.name for field in fields(cls)} - {"rope_theta", "mrope_section"}
-        values = {name: raw[name] for name in known if raw.get(name) is not None}
+        known = {field.name for field in fields(cls)} - {"linear_projections", "zero_centered_norms"}
+        values: dict[str, Any] = {name: raw[name] for name in known - _ROTARY if raw.get(name) is not None}
         for name, value in raw.items():
             if name in _ONLY and value not in _ONLY[name]:
                 raise ValueError(f"{name}={value!r} is not supported; supported is {_ONLY[name][0]!r}")
-            if name == "layer_types" and set(value or ()) - {"full_attention"}:
-                raise ValueError(f"layer_types={sorted(set(value))} is not supported; supported is full_attention")
             if name not in known | _ONLY.keys() | _IGNORED | _READ_BY_HAND and value not in (None, False, [], {}, ""):
                 raise ValueError(f"{name}={value!r} is a field that this decoder does not know")
         missing = {field.name for field in fields(cls) if field.default is field.default_factory} - values.keys()
         if missing:
             raise ValueError(f"{', '.join(sorted(missing))} missing from the text config")
-        values["mlp_only_layers"] = tuple(values.get("mlp_only_layers", ()))
+        values["mlp_only_layers"] = tuple(values.get("mlp_only_layers") or ())
+        values["layer_types"] = tuple(values.get("layer_types") or ())
+        interval = raw.get("full_attention_interval")
+        if interval is not None and not values["layer_types"]:
+            if not isinstance(interval, int) or interval < 1:
+                raise ValueError(f"full_attention_interval={interval!r} is not a whole number of 1 or more")
+            layers = range(values["num_hidden_layers"])
+            values["layer_types"] = tuple(_ATTENTIONS[(layer + 1) % interval > 0] for layer in layers)
         return cls(**values, **_rope(raw))
 
 
 def _rope(raw: Mapping[str, Any]) -> dict[str, Any]:
     """The rotary fields, from the newer `rope_parameters` or from `rope_scaling` with `rope_theta` beside it."""
-    nested = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    rope = {"rope_theta": raw.get("rope_theta"), **nested}
+    beside = {name: raw.get(name) for name in ("rope_theta", "partial_rotary_factor")}
+    rope: dict[str, Any] = {**beside, **(raw.get("rope_parameters") or raw.get("rope_scaling") or {})}
     supported = {
         "rope_type": ("default",),
         "type": ("default", "mrope"),
         "interleaved": (True,),
         "mrope_interleaved": (True,),
-        "partial_rotary_factor": (1, None),
     }
     found: dict[str, Any] = {}
     for name, value in rope.items():
-        if name == "rope_theta":
+        if name in ("rope_theta", "partial_rotary_factor"):
             found |= {} if value is None else {name: float(value)}
         elif name == "mrope_section":
             found[name] = tuple(value)

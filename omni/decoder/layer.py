@@ -10,24 +10,32 @@ from jaxtyping import Bool, Float, Int, Int32
 from omni.decoder.attention import SelfAttention
 from omni.decoder.cache import KVCache
 from omni.decoder.config import TextConfig
+from omni.decoder.depth import LayerKind
+from omni.decoder.gated_delta_net import InterleavedGatedDeltaNet, SeparateGatedDeltaNet
 from omni.decoder.mlp import MLP
 from omni.decoder.moe import SparseMoeBlock
 from omni.decoder.norm import RMSNorm
 from omni.decoder.rotary import Rotation
 
+_LINEAR = {"separate": SeparateGatedDeltaNet, "interleaved": InterleavedGatedDeltaNet}
+
 
 class DecoderLayer(nnx.Module):
-    """Attention, then experts or a dense MLP, each normalised ahead and added to the hidden state."""
+    """Attention, full or linear, then experts or a dense MLP, each normalised ahead and added to the hidden state."""
 
-    def __init__(self, config: TextConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
-        width, eps = config.hidden_size, config.rms_norm_eps
-        self.input_layernorm = RMSNorm(width, eps, dtype=dtype)
-        self.self_attn = SelfAttention(config, rngs=rngs, dtype=dtype)
-        self.post_attention_layernorm = RMSNorm(width, eps, dtype=dtype)
-        if config.is_sparse:
+    def __init__(self, config: TextConfig, kind: LayerKind, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
+        width, eps, centered = config.hidden_size, config.rms_norm_eps, config.zero_centered_norms
+        self.input_layernorm = RMSNorm(width, eps, zero_centered=centered, dtype=dtype)
+        if kind.attention == "linear_attention":
+            self.linear_attn = _LINEAR[config.linear_projections](config.linear, rngs=rngs, dtype=dtype)
+        else:
+            self.self_attn = SelfAttention(config, rngs=rngs, dtype=dtype)
+        self.post_attention_layernorm = RMSNorm(width, eps, zero_centered=centered, dtype=dtype)
+        if kind.sparse:
             self.mlp = SparseMoeBlock(config, rngs=rngs, dtype=dtype)
         else:
             self.mlp = MLP(width, config.intermediate_size, rngs=rngs, dtype=dtype)
+        self.is_linear = kind.attention == "linear_attention"
 
     def __call__(
         self,
@@ -38,8 +46,9 @@ class DecoderLayer(nnx.Module):
         real: Bool[jax.Array, "batch tokens"],
         cache: KVCache | None = None,
         layer: Int[jax.Array, ""] | None = None,
+        place: Int[jax.Array, ""] | None = None,
     ) -> tuple[Float[jax.Array, "batch tokens width"], KVCache | None]:
-        """The hidden state after this layer, and the cache with the new keys and values.
+        """The hidden state after this layer, and the cache with the new tokens.
 
         Args:
             x: hidden states.
@@ -48,10 +57,22 @@ class DecoderLayer(nnx.Module):
             lengths: filled slots of each row, the new tokens included.
             real: False for pads.
             cache: what came before; None when nothing did.
-            layer: which layer of the cache, and which weights, as this is then a stack of layers.
+            layer: which weights, where this is a stack of layers.
+            place: which layer of the cache, among those of the same attention.
         """
-        said, cache = self.self_attn(self.input_layernorm(x, layer), rotation, slots, lengths, cache, layer)
+        h = self.input_layernorm(x, layer)
+        if self.is_linear:
+            said, cache = self._mix(h, real, cache, layer, place)
+        else:
+            said, cache = self.self_attn(h, rotation, slots, lengths, cache, layer, place)
         x = x + said
         h = self.post_attention_layernorm(x, layer)
         said = self.mlp(h, real, layer) if isinstance(self.mlp, SparseMoeBlock) else self.mlp(h, layer)
         return x + said, cache
+
+    def _mix(self, h, real, cache, layer, place) -> tuple[jax.Array, KVCache | None]:
+        counts_B = real.sum(-1, dtype=jnp.int32)
+        if cache is None or place is None:
+            return self.linear_attn(h, None, counts_B, layer)[0], cache
+        said, state = self.linear_attn(h, cache.state(place), counts_B, layer)
+        return said, cache.write_state(place, state)

@@ -1,6 +1,8 @@
 """The text decoder: token embedding, scanned layers, final norm and output head."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import jax
@@ -12,9 +14,13 @@ from jaxtyping import Float, Int32
 from encoders.layers import Linear, matmul
 from omni.decoder.cache import KVCache
 from omni.decoder.config import TextConfig
+from omni.decoder.depth import Block, Run
 from omni.decoder.layer import DecoderLayer
 from omni.decoder.norm import RMSNorm
-from omni.decoder.rotary import rotation
+from omni.decoder.rotary import Rotation, rotation
+
+# What every layer is told of the tokens: turns, slots, lengths of the rows, and which are real.
+Reading = tuple[Rotation, jax.Array, jax.Array, jax.Array]
 
 
 class Embedding(nnx.Module):
@@ -32,26 +38,46 @@ class TextDecoder(nnx.Module):
     """A Qwen3 decoder.
 
     Rows of a batch are padded on the right, and `counts` says how many of a row's tokens are real: pads change nothing.
-    All layers are one stack of parameters with a leading layer axis, applied by a scan.
+    Layers are stacks of parameters with a leading layer axis, applied by a scan: one stack where all layers are of one
+    kind, else a list with one for each of `config.blocks`.
 
     Args:
         config: sizes.
         rngs: for the initial weights.
         dtype: of the weights and the hidden state.
+        scan_layers: whether layers are applied by a scan, or one by one in a longer program.
+        checkpoint_policy: what each layer keeps for its gradient where there is no cache, one of
+            `jax.checkpoint_policies`; the rest is computed again. None keeps all.
     """
 
-    def __init__(self, config: TextConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
+    def __init__(
+        self,
+        config: TextConfig,
+        *,
+        rngs: nnx.Rngs,
+        dtype: Any = jnp.float32,
+        scan_layers: bool = True,
+        checkpoint_policy: Callable[..., Any] | None = None,
+    ):
         self.config = config
         self.dtype = dtype
+        self.scan_layers = scan_layers
+        self.checkpoint_policy = checkpoint_policy
         self.embed_tokens = Embedding(config.vocab_size, config.hidden_size, rngs=rngs, dtype=dtype)
 
-        @nnx.split_rngs(splits=config.num_hidden_layers)
-        @nnx.vmap
-        def stacked(rngs: nnx.Rngs) -> DecoderLayer:
-            return DecoderLayer(config, rngs=rngs, dtype=dtype)
+        def stack(block: Block) -> DecoderLayer:
+            @nnx.split_rngs(splits=len(block.layers))
+            @nnx.vmap
+            def stacked(rngs: nnx.Rngs) -> DecoderLayer:
+                return DecoderLayer(config, block.kind, rngs=rngs, dtype=dtype)
 
-        self.layers = stacked(rngs)
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype=dtype)
+            return stacked(rngs)
+
+        stacks = [stack(block) for block in config.blocks]
+        self.layers = stacks[0] if len(stacks) == 1 else nnx.List(stacks)
+        self.norm = RMSNorm(
+            config.hidden_size, config.rms_norm_eps, zero_centered=config.zero_centered_norms, dtype=dtype
+        )
         if not config.tie_word_embeddings:
             self.lm_head = Linear(config.hidden_size, config.vocab_size, use_bias=False, rngs=rngs, dtype=dtype)
 
@@ -93,38 +119,83 @@ class TextDecoder(nnx.Module):
         before_B = jnp.zeros_like(counts) if cache is None else cache.lengths
         capacity = x.shape[1] if cache is None else cache.capacity
         slots_BT = jnp.where(real_BT, before_B[:, None] + place_T, capacity).astype(jnp.int32)
-        turns = rotation(positions, config.head_width, config.rope_theta, config.mrope_section)
+        turns = rotation(positions, config.rotary_width, config.rope_theta, config.mrope_section)
 
-        def add_level(x: jax.Array, index: jax.Array) -> jax.Array:
-            if deepstack is None:
-                return x
-            level = deepstack[jnp.minimum(index, len(deepstack) - 1)].astype(x.dtype)
-            return x + jnp.where(index < len(deepstack), level, 0)
-
-        indices = jnp.arange(config.num_hidden_layers)
-        if cache is None:
-            # Weights are the scan's inputs: each layer is copied out of the stack, and its gradient is written once.
-            graph, weights = nnx.split(self.layers)
-
-            def forward(x: jax.Array, scanned: tuple[Any, jax.Array]):
-                weights, index = scanned
-                x, _ = nnx.merge(graph, weights)(x, turns, slots_BT, counts, real_BT)
-                return add_level(x, index), None
-
-            x, _ = lax.scan(forward, x, (weights, indices))
-            return self.norm(x), None
-
-        # Weights are constants of the scan: each layer reads from the stack what it multiplies, and copies no more.
         lengths_B = before_B + counts
+        reading = turns, slots_BT, lengths_B, real_BT
+        if cache is None:
+            return self.norm(self._read(x, reading, deepstack)), None
+        x, cache = self._read_on(x, cache, reading, deepstack)
+        return self.norm(x), replace(cache, lengths=lengths_B)
 
-        def step(carry: tuple[jax.Array, Any], index: jax.Array) -> tuple[tuple[jax.Array, Any], None]:
-            x, cache = self.layers(carry[0], turns, slots_BT, lengths_B, real_BT, carry[1], index)
-            return (add_level(x, index), cache), None
+    def _read(self, x: jax.Array, reading: Reading, deepstack: jax.Array | None) -> jax.Array:
+        """Weights are the scan's inputs: each layer is copied out of its stack, and its gradient is written once."""
 
-        (x, filled), _ = lax.scan(step, (x, cache), indices)
-        return self.norm(x), replace(filled, lengths=lengths_B)
+        def apply(graph: Any, weights: Any, x: jax.Array) -> jax.Array:
+            return nnx.merge(graph, weights)(x, *reading)[0]
+
+        if self.checkpoint_policy is not None:
+            apply = jax.checkpoint(
+                apply, policy=self.checkpoint_policy, prevent_cse=not self.scan_layers, static_argnums=0
+            )
+        for run, stacks in self._runs():
+            graphs, weights = zip(*map(nnx.split, stacks), strict=True)
+
+            def forward(x: jax.Array, scanned: Any, run: Run = run, graphs: Any = graphs) -> tuple[jax.Array, None]:
+                i, weights = scanned
+                for block, graph, own in zip(run, graphs, weights, strict=True):
+                    x = _add_level(apply(graph, own, x), deepstack, block, i)
+                return x, None
+
+            x = self._scan(forward, x, (jnp.arange(len(run[0].layers)), weights))
+        return x
+
+    def _read_on(
+        self, x: jax.Array, cache: KVCache, reading: Reading, deepstack: jax.Array | None
+    ) -> tuple[jax.Array, KVCache]:
+        """Weights are constants of the scan: each layer reads from its stack what it multiplies, and copies no more."""
+        carry = x, cache
+        for run, stacks in self._runs():
+
+            def step(carry: Any, i: jax.Array, run: Run = run, stacks: Any = stacks) -> tuple[Any, None]:
+                x, cache = carry
+                for block, stack in zip(run, stacks, strict=True):
+                    x, cache = stack(x, *reading, cache, i, _at(block.places, i))
+                    x = _add_level(x, deepstack, block, i)
+                return (x, cache), None
+
+            carry = self._scan(step, carry, jnp.arange(len(run[0].layers)))
+        return carry
+
+    def _runs(self) -> Iterator[tuple[Run, list[DecoderLayer]]]:
+        """Each run of the depth, with the stack of each of its blocks."""
+        stacks = iter([self.layers] if isinstance(self.layers, DecoderLayer) else self.layers)
+        for run in self.config.runs:
+            yield run, list(islice(stacks, len(run)))
+
+    def _scan(self, step: Callable[[Any, Any], tuple[Any, None]], carry: Any, scanned: Any) -> Any:
+        """The carry after all steps; `scanned` are the inputs of each, stacked."""
+        if self.scan_layers:
+            return lax.scan(step, carry, scanned)[0]
+        for i in range(len(jax.tree.leaves(scanned)[0])):
+            carry, _ = step(carry, jax.tree.map(lambda leaf, i=i: leaf[i], scanned))
+        return carry
 
     def logits(self, hidden: Float[jax.Array, "*rows width"]) -> Float[jax.Array, "*rows vocabulary"]:
         """Scores of the next token, in float32."""
         head = self.embed_tokens if self.config.tie_word_embeddings else self.lm_head
         return matmul(hidden, head.weight[...])
+
+
+def _at(numbers: range, i: jax.Array) -> jax.Array:
+    """`numbers[i]`."""
+    return i if numbers.start == 0 and numbers.step == 1 else numbers.start + numbers.step * i
+
+
+def _add_level(x: jax.Array, deepstack: jax.Array | None, block: Block, i: jax.Array) -> jax.Array:
+    """Adds what deepstack has for the layer `i` of a block."""
+    if deepstack is None or block.layers[0] >= len(deepstack):
+        return x
+    layer = _at(block.layers, i)
+    level = deepstack[jnp.minimum(layer, len(deepstack) - 1)].astype(x.dtype)
+    return x + jnp.where(layer < len(deepstack), level, 0)

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, Int32
 from encoders.layers import Linear
 from omni.decoder.config import TextConfig
 from omni.decoder.experts import visit
+from omni.decoder.mlp import MLP
 
 
 class Experts(nnx.Module):
@@ -23,13 +24,21 @@ class Experts(nnx.Module):
 
 
 class SparseMoeBlock(nnx.Module):
-    """Routes each token to a few of many experts, and sums what they say by the router's weights."""
+    """Routes each token to a few of many experts, and sums what they say by the router's weights.
+
+    Where there is a shared expert, every token visits it, and a sigmoid of the token weighs what it says
+    (arXiv:2401.06066).
+    """
 
     def __init__(self, config: TextConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
         self.gate = Linear(config.hidden_size, config.num_experts, use_bias=False, rngs=rngs, dtype=dtype)
         self.experts = Experts(config, rngs=rngs, dtype=dtype)
         self.top_k = config.num_experts_per_tok
         self.normalise = config.norm_topk_prob
+        self.has_shared = config.shared_expert_intermediate_size > 0
+        if self.has_shared:
+            self.shared_expert = MLP(config.hidden_size, config.shared_expert_intermediate_size, rngs=rngs, dtype=dtype)
+            self.shared_expert_gate = Linear(config.hidden_size, 1, use_bias=False, rngs=rngs, dtype=dtype)
 
     def __call__(
         self,
@@ -54,6 +63,9 @@ class SparseMoeBlock(nnx.Module):
             self.experts.down_proj[...],
             layer,
         )
+        if self.has_shared:
+            weight_T1 = jax.nn.sigmoid(self.shared_expert_gate(x_TD, layer).astype(jnp.float32))
+            out_TD = out_TD + weight_T1 * self.shared_expert(x_TD, layer)
         return out_TD.astype(x.dtype).reshape(x.shape)
 
     def route(

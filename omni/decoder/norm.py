@@ -14,11 +14,13 @@ class RMSNorm(nnx.Module):
     Args:
         width: size of the last axis.
         eps: added to the mean square.
+        zero_centered: whether the scale is 1 + weight, in float32, rather than the weight.
         dtype: of the weight.
     """
 
-    def __init__(self, width: int, eps: float, *, dtype: Any = jnp.float32):
-        self.weight = nnx.Param(jnp.ones(width, dtype))
+    def __init__(self, width: int, eps: float, *, zero_centered: bool = False, dtype: Any = jnp.float32):
+        self.weight = nnx.Param(jnp.full(width, 0 if zero_centered else 1, dtype))
+        self.zero_centered = zero_centered
         self.eps = eps
 
     def __call__(
@@ -27,4 +29,7 @@ class RMSNorm(nnx.Module):
         """Keeps the shape and the dtype; `layer` says which weight, where this is a stack of norms."""
         x32 = x.astype(jnp.float32)
         scale = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.eps)
-        return (x32 * scale).astype(x.dtype) * (self.weight[...] if layer is None else self.weight[layer])
+        weight = self.weight[...] if layer is None else self.weight[layer]
+        if self.zero_centered:
+            return (x32 * scale * (1 + weight.astype(jnp.float32))).astype(x.dtype)
+        return (x32 * scale).astype(x.dtype) * weight

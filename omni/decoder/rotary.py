@@ -29,7 +29,7 @@ def rotation(
 
     Args:
         positions: of each token in time, height and width; fractions are allowed.
-        head_width: H.
+        head_width: H, or the channels of a head that are turned.
         theta: base of the frequencies.
         section: how many frequencies follow each axis.
     """
@@ -41,7 +41,12 @@ def rotation(
 def rotate(
     x: Float[jax.Array, "batch tokens heads width"], by: Rotation
 ) -> Float[jax.Array, "batch tokens heads width"]:
-    """Turns channel i together with channel i + H / 2, in float32; keeps the dtype."""
+    """Turns channel i together with channel i + R / 2, in float32, for the first R channels that `by` has angles for.
+
+    Keeps the dtype, and the channels beyond.
+    """
     cos, sin = by[0][:, :, None], by[1][:, :, None]
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+    half = cos.shape[-1]
+    first, second = x[..., :half].astype(jnp.float32), x[..., half : 2 * half].astype(jnp.float32)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+    return turned if 2 * half == x.shape[-1] else jnp.concatenate([turned, x[..., 2 * half :]], axis=-1)

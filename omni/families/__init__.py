@@ -11,12 +11,24 @@ from functools import partial
 from omni.errors import CheckpointError
 from omni.families.family import Family, Source
 from omni.families.qwen3 import QWEN3
+from omni.families.qwen3_5 import QWEN3_5
 from omni.families.qwen3_asr import QWEN3_ASR
+from omni.families.qwen3_next import QWEN3_NEXT
 from omni.families.qwen3_omni import QWEN3_OMNI
 
-__all__ = ["FAMILIES", "QWEN3", "QWEN3_ASR", "QWEN3_OMNI", "Family", "Source", "family_of"]
+__all__ = [
+    "FAMILIES",
+    "QWEN3",
+    "QWEN3_5",
+    "QWEN3_ASR",
+    "QWEN3_NEXT",
+    "QWEN3_OMNI",
+    "Family",
+    "Source",
+    "family_of",
+]
 
-FAMILIES = (QWEN3_OMNI, QWEN3_ASR, QWEN3)
+FAMILIES = (QWEN3_OMNI, QWEN3_ASR, QWEN3, QWEN3_NEXT, QWEN3_5)
 
 
 def family_of(model_type: str | None) -> Family:

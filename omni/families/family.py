@@ -1,6 +1,6 @@
 """What the library knows of a family: which configuration it reads, and where each parameter lies in its files."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,23 +15,35 @@ class Source:
         pattern: tensor name with `{0}`, `{1}` for the leading axes counted by `stacked`, and `{part}` when in parts.
         stacked: how many leading axes of the parameter are spread over tensors: 1 for layers, 2 for layers x experts.
         parts: names of the tensors that lie one after another along the next axis, such as gate and up projections.
+        numbers: what `{0}` counts, such as every fourth layer; from 0 on when None.
+        otherwise: where the parameter lies in files that have no tensor of this name.
     """
 
     pattern: str
     stacked: int = 0
     parts: tuple[str, ...] = ()
+    numbers: range | None = None
+    otherwise: "Source | None" = None
 
     def pieces(self, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[int | slice, ...], tuple[int, ...]]]:
         """The tensors that make up a parameter: name, the place in the parameter, and the shape on disk."""
         rest = shape[self.stacked :]
         for lead in _indices(shape[: self.stacked]):
+            named = lead if self.numbers is None else (self.numbers[lead[0]], *lead[1:])
             if not self.parts:
-                yield self.pattern.format(*lead), lead, rest
+                yield self.pattern.format(*named), lead, rest
                 continue
             size = rest[0] // len(self.parts)
             for i, part in enumerate(self.parts):
                 place = (*lead, slice(i * size, (i + 1) * size))
-                yield self.pattern.format(*lead, part=part), place, (size, *rest[1:])
+                yield self.pattern.format(*named, part=part), place, (size, *rest[1:])
+
+    def among(self, names: Container[str], shape: tuple[int, ...]) -> "Source":
+        """This source, or the other one where that is what the files have."""
+        if self.otherwise is None:
+            return self
+        ours, theirs = (next(source.pieces(shape))[0] for source in (self, self.otherwise))
+        return self.otherwise if ours not in names and theirs in names else self
 
 
 def _indices(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

@@ -3,6 +3,7 @@
 from encoders.config import AudioConfig, VisionConfig
 from omni.config import ModelConfig
 from omni.decoder.config import TextConfig
+from omni.decoder.depth import Block
 from omni.families.family import Source
 
 
@@ -38,27 +39,47 @@ def audio_sources(_: AudioConfig) -> dict[str, Source]:
 
 
 def text_sources(config: TextConfig) -> dict[str, Source]:
-    """The text decoder."""
+    """The text decoder, a stack of layers for each of its blocks."""
     found = {
         "text.embed_tokens.weight": Source("model.embed_tokens.weight"),
         "text.norm.weight": Source("model.norm.weight"),
     }
-    projections = [f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj", "o_proj")]
-    layers = ["input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm", *projections]
-    if config.is_sparse:
-        layers.append("mlp.gate")
-        experts = "model.layers.{0}.mlp.experts.{1}"
-        joined = Source(experts + ".{part}.weight", stacked=2, parts=("gate_proj", "up_proj"))
-        found["text.layers.mlp.experts.gate_up_proj"] = joined
-        found["text.layers.mlp.experts.down_proj"] = Source(f"{experts}.down_proj.weight", stacked=2)
-    else:
-        layers += ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
-    for name in layers:
-        found[f"text.layers.{name}.weight"] = Source(f"model.layers.{{0}}.{name}.weight", stacked=1)
-    for name in projections if config.attention_bias else ():
-        found[f"text.layers.{name}.bias"] = Source(f"model.layers.{{0}}.{name}.bias", stacked=1)
+    for i, block in enumerate(config.blocks):
+        prefix = "text.layers" if len(config.blocks) == 1 else f"text.layers.{i}"
+        found |= {f"{prefix}.{name}": source for name, source in _layer_sources(config, block).items()}
     if not config.tie_word_embeddings:
         found["text.lm_head.weight"] = Source("lm_head.weight")
+    return found
+
+
+def _layer_sources(config: TextConfig, block: Block) -> dict[str, Source]:
+    """The parameters of one stack of layers, each layer under its own number in the files."""
+    numbers = block.layers
+    found: dict[str, Source] = {}
+    weights = ["input_layernorm", "post_attention_layernorm"]
+    if block.kind.attention == "linear_attention":
+        inputs = {"separate": ("qkv", "z", "b", "a"), "interleaved": ("qkvz", "ba")}[config.linear_projections]
+        weights += [f"linear_attn.{name}" for name in ("conv1d", "norm", "out_proj", *(f"in_proj_{i}" for i in inputs))]
+        for name in ("linear_attn.A_log", "linear_attn.dt_bias"):
+            found[name] = Source(f"model.layers.{{0}}.{name}", 1, numbers=numbers)
+    else:
+        projections = [f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj", "o_proj")]
+        weights += ["self_attn.q_norm", "self_attn.k_norm", *projections]
+        for name in projections if config.attention_bias else ():
+            found[f"{name}.bias"] = Source(f"model.layers.{{0}}.{name}.bias", 1, numbers=numbers)
+    gated = ("gate_proj", "up_proj", "down_proj")
+    if block.kind.sparse:
+        weights.append("mlp.gate")
+        if config.shared_expert_intermediate_size:
+            weights += ["mlp.shared_expert_gate", *(f"mlp.shared_expert.{name}" for name in gated)]
+        one = "model.layers.{0}.mlp.experts.{1}"
+        for name, parts in (("gate_up_proj", gated[:2]), ("down_proj", gated[2:])):
+            fused = Source(f"model.layers.{{0}}.mlp.experts.{name}", 1, numbers=numbers)
+            found[f"mlp.experts.{name}"] = Source(one + ".{part}.weight", 2, parts, numbers, otherwise=fused)
+    else:
+        weights += [f"mlp.{name}" for name in gated]
+    for name in weights:
+        found[f"{name}.weight"] = Source(f"model.layers.{{0}}.{name}.weight", 1, numbers=numbers)
     return found
 
 

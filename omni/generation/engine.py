@@ -1,4 +1,4 @@
-"""Prefill and decode of a batch of token sequences over one key-value cache.
+"""Prefill and decode of a batch of token sequences over one cache.
 
 The engine knows token ids, positions and embedding rows; it knows no text. Rows are padded on the right to a few
 bucket lengths, long prompts go through in chunks, so the number of compiled programs and the memory stay bounded
@@ -7,7 +7,7 @@ whatever lengths users bring.
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -68,11 +68,15 @@ class Session:
     next_positions: Float[np.ndarray, "batch"]
     logits: jax.Array | None = None
 
-    def rewind(self, length: int) -> None:
-        """Forgets every token from `length` on, of a session of one row."""
-        self.lengths = np.minimum(self.lengths, np.int32(length))
-        self.cache = replace(self.cache, lengths=jnp.minimum(self.cache.lengths, length))
+    def rewind(self, length: int) -> int:
+        """Forgets every token from `length` on, of a session of one row; returns how many are still held.
+
+        That is none where a linear layer has read beyond: its state cannot be cut back.
+        """
+        self.cache = self.cache.rewind(jnp.full(1, length, jnp.int32))
+        self.lengths = np.asarray(self.cache.lengths)
         self.logits = None
+        return int(self.lengths[0])
 
 
 class Engine:

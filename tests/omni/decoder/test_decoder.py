@@ -7,71 +7,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from decoders import CONFIG, DENSE, HYBRID, draw, full, make, near, read, read_split
 from flax import nnx
 
 from omni.decoder import KVCache, TextConfig, TextDecoder
 from omni.decoder.rotary import rotation
 
-CONFIG = TextConfig(
-    vocab_size=61,
-    hidden_size=32,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=16,
-    intermediate_size=48,
-    num_experts=8,
-    num_experts_per_tok=2,
-    moe_intermediate_size=24,
-    mrope_section=(4, 2, 2),
-)
-DENSE = replace(CONFIG, num_experts=0, tie_word_embeddings=True, attention_bias=True)
 
-
-def make(config, dtype=jnp.float32):
-    decoder = TextDecoder(config, rngs=nnx.Rngs(0), dtype=dtype)
-    dice = np.random.default_rng(1)
-
-    def spread(path, leaf):
-        width = leaf.shape[-1]
-        values = dice.normal(size=leaf.shape) * (0.3 if path[-1] == "bias" else width**-0.5)
-        if "norm" in str(path[-2]):
-            values = 1 + 0.2 * dice.normal(size=leaf.shape)
-        return leaf.replace(jnp.asarray(values, dtype))
-
-    nnx.update(decoder, nnx.map_state(spread, nnx.state(decoder)))
-    return decoder
-
-
-@pytest.fixture(scope="module", params=[CONFIG, DENSE], ids=["sparse", "dense"])
+@pytest.fixture(scope="module", params=[CONFIG, DENSE, HYBRID], ids=["sparse", "dense", "hybrid"])
 def decoder(request):
     return make(request.param)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _read(graph, state, *arguments):
-    return nnx.merge(graph, state)(*arguments)
-
-
-def read(decoder, *arguments):
-    return _read(*nnx.split(decoder), *arguments)
-
-
-def draw(decoder, batch, tokens, seed=0):
-    """Embeddings, and positions that differ between the axes."""
-    dice = np.random.default_rng(seed)
-    x = jnp.asarray(dice.normal(size=(batch, tokens, decoder.config.hidden_size)), jnp.float32)
-    positions = jnp.asarray(np.cumsum(dice.uniform(0, 3, (3, batch, tokens)), -1), jnp.float32)
-    return x, positions
-
-
-def full(batch, tokens):
-    return jnp.full(batch, tokens, jnp.int32)
-
-
-def near(found, wanted, tolerance=2e-6):
-    error = np.linalg.norm(np.asarray(found) - np.asarray(wanted)) / np.linalg.norm(np.asarray(wanted))
-    assert error < tolerance, error
+def layer_of(decoder, number):
+    """One layer, out of its stack."""
+    stacks = [decoder.layers] if len(decoder.config.blocks) == 1 else decoder.layers
+    for block, stack in zip(decoder.config.blocks, stacks, strict=True):
+        if number in block.layers:
+            graph, weights = nnx.split(stack)
+            own = block.layers.index(number)
+            return nnx.merge(graph, jax.tree.map(lambda leaf, own=own: leaf[own], weights))
+    raise AssertionError(number)
 
 
 def test_cached_equals_uncached(decoder):
@@ -92,9 +48,10 @@ def test_in_chunks_equals_at_once(decoder, chunk):
         here = slice(start, start + chunk)
         hidden, cache = read(decoder, x[:, here], positions[:, :, here], cache, full(1, chunk))
         found.append(hidden)
-    near(jnp.concatenate(found, 1), wanted)
-    near(cache.keys, whole.keys)
-    near(cache.values, whole.values)
+    # Linear layers sum in another order where a chunk is cut.
+    tolerance = 2e-6 if cache.states is None else 1e-5
+    jax.tree.map(lambda a, b: near(a, b, tolerance), cache, whole)
+    near(jnp.concatenate(found, 1), wanted, tolerance)
 
 
 def test_alone_equals_in_a_batch_of_mixed_lengths(decoder):
@@ -162,8 +119,9 @@ def test_the_cache_is_updated_in_place(decoder):
     program = step.lower(state, KVCache.create(decoder.config, 1, capacity)).compile()
     sizes = program.memory_analysis()
     one_layer = 4 * capacity * decoder.config.num_key_value_heads * decoder.config.head_width
-    assert sizes.alias_size_in_bytes >= 2 * decoder.config.num_hidden_layers * one_layer
-    assert sizes.temp_size_in_bytes < 2 * decoder.config.num_hidden_layers * one_layer
+    layers = decoder.config.layers_with("full_attention")
+    assert sizes.alias_size_in_bytes >= 2 * layers * one_layer
+    assert sizes.temp_size_in_bytes < 2 * layers * one_layer
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -173,18 +131,16 @@ def test_deepstack_is_added_after_the_first_layers(decoder, cached):
     cache = KVCache.create(decoder.config, 2, 8) if cached else None
     found, _ = read(decoder, x, positions, cache, full(2, 6), deepstack)
 
-    graph, weights = nnx.split(decoder.layers)
     config = decoder.config
-    turns = rotation(positions, config.head_width, config.rope_theta, config.mrope_section)
+    turns = rotation(positions, config.rotary_width, config.rope_theta, config.mrope_section)
     slots, real = jnp.broadcast_to(jnp.arange(6), (2, 6)), jnp.ones((2, 6), bool)
     h = x
     for i in range(config.num_hidden_layers):
-        layer = nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], weights))
-        h, _ = layer(h, turns, slots.astype(jnp.int32), full(2, 6), real)
+        h, _ = layer_of(decoder, i)(h, turns, slots.astype(jnp.int32), full(2, 6), real)
         h = h + deepstack[i] if i < len(deepstack) else h
     near(found, decoder.norm(h))
-    with pytest.raises(ValueError, match="4 deepstack levels"):
-        decoder(x, positions, None, full(2, 6), jnp.zeros((4, *x.shape)))
+    with pytest.raises(ValueError, match=f"{config.num_hidden_layers + 1} deepstack levels"):
+        decoder(x, positions, None, full(2, 6), jnp.zeros((config.num_hidden_layers + 1, *x.shape)))
 
 
 def test_logits_are_float32_and_use_a_tied_embedding():
@@ -198,7 +154,11 @@ def test_logits_are_float32_and_use_a_tied_embedding():
 
 
 # Every expert is visited: rounding may tip a choice between two, which is no small change.
-@pytest.mark.parametrize("config", [replace(CONFIG, num_experts_per_tok=8), DENSE], ids=["sparse", "dense"])
+@pytest.mark.parametrize(
+    "config",
+    [replace(CONFIG, num_experts_per_tok=8), DENSE, replace(HYBRID, num_experts_per_tok=8)],
+    ids=["sparse", "dense", "hybrid"],
+)
 def test_bfloat16_stays_near_float32(config):
     x, positions = draw(make(config), 1, 24)
     wanted, _ = read(make(config), x, positions, KVCache.create(config, 1, 32), full(1, 24))
@@ -229,7 +189,7 @@ def test_gradients_reach_every_parameter(decoder):
     assert not to_x[0].any() and not to_x[1, 17:].any()
 
     # Along the gradient the loss changes by its square, to second order in the step.
-    step = 1e-2 / np.sqrt((to_x**2).sum())
+    step = 2e-3 / np.sqrt((to_x**2).sum())
     change = float(loss(state, x + step * to_x) - loss(state, x - step * to_x))
     assert change == pytest.approx(float(2 * step * (to_x**2).sum()), rel=1e-2)
 
@@ -254,5 +214,5 @@ def test_the_released_model_has_its_published_size():
         jax.ShapeDtypeStruct(shape, dtype)
         for shape, dtype in (((1, 256, 2048), jnp.bfloat16), ((3, 1, 256), jnp.float32), ((1,), jnp.int32))
     )
-    hidden, _ = jax.eval_shape(functools.partial(_read, *nnx.split(decoder)), x, positions, cache, counts)
+    hidden, _ = jax.eval_shape(functools.partial(read_split, *nnx.split(decoder)), x, positions, cache, counts)
     assert hidden.shape == (1, 256, 2048)

@@ -26,6 +26,15 @@ def test_turns_pairs_by_the_position_of_their_axis():
     assert np.abs(np.concatenate([pairs.real, pairs.imag], -1) - found).max() < 2e-5
 
 
+def test_channels_beyond_the_rotation_pass():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 3, 32)), jnp.float32)
+    positions = jnp.asarray(np.random.default_rng(1).uniform(0, 50, (3, 2, 5)), jnp.float32)
+    turns = rotation(positions, 8, 1e4, (2, 1, 1))
+    found = rotate(x, turns)
+    np.testing.assert_array_equal(found[..., 8:], x[..., 8:])
+    np.testing.assert_array_equal(found[..., :8], rotate(x[..., :8], turns))
+
+
 def test_scores_depend_on_the_distance_only():
     dice = np.random.default_rng(1)
     q, k = jnp.asarray(dice.normal(size=(2, 1, 1, 1, 32)), jnp.float32)

@@ -1,0 +1,132 @@
+"""What linear layers ask of a decoder beyond the promises of all: states, runs of layers, and options of the depth."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from decoders import HYBRID, draw, full, make, near, read
+from flax import nnx
+
+from omni.decoder import KVCache, TextDecoder
+
+INTERLEAVED = replace(
+    HYBRID,
+    linear_projections="interleaved",
+    num_hidden_layers=3,
+    layer_types=("linear_attention",) * 3,
+    mlp_only_layers=(),
+)
+
+
+@pytest.fixture(scope="module", params=[HYBRID, INTERLEAVED], ids=["hybrid", "linear alone"])
+def decoder(request):
+    return make(request.param)
+
+
+def test_chunks_without_a_token_leave_a_row_as_it_was(decoder):
+    """Rows of a batch end at different times, and are then read on with nothing, chunk after chunk."""
+    x, positions = draw(decoder, 2, 9)
+    _, before = read(decoder, x, positions, KVCache.create(decoder.config, 2, 32), jnp.array([9, 4], jnp.int32))
+    after = before
+    for tokens in (9, 1, 1, 3):
+        more, where = draw(decoder, 2, tokens, seed=tokens)
+        _, after = read(decoder, more * jnp.nan, where, after, full(2, 0))
+    jax.tree.map(np.testing.assert_array_equal, after, before)
+
+
+def test_a_row_that_is_cut_is_forgotten_whole(decoder):
+    x, positions = draw(decoder, 3, 9)
+    _, cache = read(decoder, x, positions, KVCache.create(decoder.config, 3, 32), jnp.array([9, 4, 6], jnp.int32))
+    cut = cache.rewind(jnp.array([9, 3, 20], jnp.int32))
+    assert cut.lengths.tolist() == [9, 0, 6]
+    more, where = draw(decoder, 3, 5, seed=1)
+    found, _ = read(decoder, more, where, cut, full(3, 5))
+    wanted, _ = read(decoder, more, where, cache, full(3, 5))
+    afresh, _ = read(decoder, more, where, KVCache.create(decoder.config, 3, 32), full(3, 5))
+    near(found[::2], wanted[::2])
+    near(found[1], afresh[1])
+
+
+def test_a_cache_is_of_the_layers_that_use_it():
+    cache = KVCache.create(HYBRID, 2, 16, jnp.bfloat16)
+    assert cache.keys.shape == (2, 2, 16, 2, 16)
+    assert (cache.states.tail.shape, cache.states.delta.shape) == ((3, 2, 3, 80), (3, 2, 4, 8, 12))
+    assert cache.states.tail.dtype == cache.states.delta.dtype == jnp.float32
+    assert KVCache.create(replace(HYBRID, layer_types=()), 2, 16).states is None
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_layers_one_by_one_equal_a_scan(decoder, cached):
+    x, positions = draw(decoder, 2, 12)
+    counts = jnp.array([12, 7], jnp.int32)
+    deepstack = jnp.asarray(np.random.default_rng(3).normal(size=(3, *x.shape)), jnp.float32)
+    unrolled = TextDecoder(decoder.config, rngs=nnx.Rngs(0), scan_layers=False)
+    nnx.update(unrolled, nnx.state(decoder))
+    caches = [KVCache.create(decoder.config, 2, 16) if cached else None for _ in range(2)]
+    wanted, wanted_cache = read(decoder, x, positions, caches[0], counts, deepstack)
+    found, found_cache = read(unrolled, x, positions, caches[1], counts, deepstack)
+    near(found[1, :7], wanted[1, :7])
+    near(found[0], wanted[0])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found_cache, wanted_cache)
+
+
+@pytest.mark.parametrize("policy", ["nothing_saveable", "dots_saveable"])
+def test_a_checkpoint_policy_changes_no_gradient(decoder, policy):
+    x, positions = draw(decoder, 1, 20)
+
+    def gradients(**options):
+        copy = TextDecoder(decoder.config, rngs=nnx.Rngs(0), **options)
+        graph, _ = nnx.split(copy)
+
+        @jax.jit
+        def loss(state):
+            hidden, _ = nnx.merge(graph, state)(x, positions, None, full(1, 20))
+            return (hidden**2 * jnp.arange(32)).sum()
+
+        return jax.grad(loss)(nnx.state(decoder)), jax.make_jaxpr(jax.grad(loss))(nnx.state(decoder))
+
+    wanted, plain = gradients()
+    found, checkpointed = gradients(checkpoint_policy=getattr(jax.checkpoint_policies, policy))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max()), found, wanted)
+    assert "checkpoint" in str(checkpointed) or "remat" in str(checkpointed)
+    assert len(str(plain)) != len(str(checkpointed))
+
+
+def test_gradients_agree_with_finite_differences():
+    """Each parameter along its own gradient: the loss changes by the gradient's square.
+
+    To fourth order in the step. Some parameters bend the loss too much for a long step, some move it too little for a
+    short one.
+    """
+    # All experts are visited: where a choice tips, the loss jumps.
+    config = replace(HYBRID, num_hidden_layers=3, layer_types=HYBRID.layer_types[:3], num_experts_per_tok=8)
+    decoder = make(config)
+    graph, state = nnx.split(decoder)
+    x, positions = draw(decoder, 2, 24)
+    counts = jnp.array([24, 11], jnp.int32)
+    weigh = jnp.asarray(np.random.default_rng(5).normal(size=(2, 24, 32)), jnp.float32)
+    weigh = jnp.where((jnp.arange(24) < counts[:, None])[..., None], weigh, 0)
+
+    @jax.jit
+    def loss(state):
+        hidden, _ = nnx.merge(graph, state)(x, positions, None, counts)
+        return (hidden * weigh).sum()
+
+    gradients = nnx.to_flat_state(jax.grad(loss)(state))
+    flat = dict(nnx.to_flat_state(state))
+    for path, leaf in gradients:
+        slope = np.asarray(leaf[...], np.float64)
+        if path[0] in ("embed_tokens", "lm_head"):
+            continue
+        size = np.linalg.norm(slope)
+        assert size > 1e-4, path
+        steps = np.array([1e-4, 1e-3]) * np.linalg.norm(np.asarray(flat[path][...])) / size
+
+        def moved(by, path=path, slope=slope):
+            changed = flat | {path: flat[path].replace(flat[path][...] + jnp.asarray(by * slope, jnp.float32))}
+            return float(loss(nnx.from_flat_state(changed)))
+
+        changes = [8 * (moved(s) - moved(-s)) - (moved(2 * s) - moved(-2 * s)) for s in steps]
+        assert np.abs(changes / (12 * steps) / size**2 - 1).min() < 1e-2, path
