@@ -113,6 +113,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen3_5_moe_text": _QWEN3_5 | _HYBRID_MOE | {"model_type": "qwen3_5_moe_text"},
 }
 HYBRID = [name for name in CONFIGS if name.startswith(("qwen3_next", "qwen3_5"))]
+GRADIENTS = ("qwen3_next", "qwen3_5_text")
 LENGTHS = (1, 63, 64, 65, 200, 1025)
 
 
