@@ -9,7 +9,7 @@ import pytest
 
 from omni.checkpoint import parameter_shapes
 from omni.errors import CheckpointError
-from omni.families import QWEN3_OMNI, Source, family_of
+from omni.families import QWEN3_5, QWEN3_NEXT, QWEN3_OMNI, Source, family_of
 from omni.loading import abstract_parts
 from processors import ImageConfig
 
@@ -54,6 +54,34 @@ def test_the_real_configuration_builds_without_memory(real_config):
 
 
 @pytest.mark.parametrize(
+    ("published", "billions"), [("Qwen3-Next-80B-A3B", 79.7), ("Qwen3.5-27B", 26.9), ("Qwen3.5-35B-A3B", 34.7)]
+)
+def test_real_hybrid_decoders_map_to_every_published_tensor(published, billions):
+    raw = json.loads((GOLDEN / "text_configs.json").read_text())[published]
+    wanted = json.loads((GOLDEN / "text_names.json").read_text())[published]
+    family = family_of(raw["model_type"])
+    config = family.read(raw)
+    shapes = parameter_shapes(abstract_parts(config, ImageConfig()))
+    assert round(sum(leaf.size for leaf in shapes.values()) / 1e9, 1) == billions
+    sources = family.sources(config)
+    assert set(shapes) == set(sources)
+    # As in the files: experts fused where the patterns are, the decoder alone or within the multimodal model.
+    fused = {family.canonical(name).format(i) for name in wanted if name.endswith("_proj") for i in range(64)}
+    ours = collapse(
+        (name, shape)
+        for path, leaf in shapes.items()
+        for name, _, shape in sources[path].among(fused, leaf.shape).pieces(leaf.shape)
+    )
+    assert ours == {family.canonical(name): entry for name, entry in wanted.items()}
+
+
+@pytest.mark.parametrize("family", [QWEN3_NEXT, QWEN3_5], ids=lambda family: family.name)
+def test_heads_that_guess_ahead_are_skipped(family):
+    assert family.canonical("mtp.layers.0.self_attn.q_proj.weight") is None
+    assert family.canonical("model.norm.weight") == "model.norm.weight"
+
+
+@pytest.mark.parametrize(
     ("name", "canonical"),
     [
         ("thinker.visual.merger.ln_q.weight", "visual.merger.ln_q.weight"),
@@ -77,6 +105,22 @@ def test_pieces_tile_the_parameter():
     assert len(pieces) == 12
     assert pieces[0] == ("l.0.e.0.gate.weight", (0, 0, slice(0, 4)), (4, 5))
     assert pieces[-1] == ("l.1.e.2.up.weight", (1, 2, slice(4, 8)), (4, 5))
+
+
+def test_pieces_are_numbered_as_layers_are():
+    source = Source("l.{0}.e.{1}.w", stacked=2, numbers=range(3, 12, 4))
+    assert [name for name, _, _ in source.pieces((3, 1, 5))] == ["l.3.e.0.w", "l.7.e.0.w", "l.11.e.0.w"]
+    assert [place for _, place, _ in source.pieces((3, 1, 5))] == [(0, 0), (1, 0), (2, 0)]
+
+
+def test_a_source_gives_way_to_what_the_files_have():
+    fused = Source("l.{0}.fused", 1)
+    source = Source("l.{0}.e.{1}.w", 2, otherwise=fused)
+    shape = (2, 3, 5)
+    assert source.among({"l.0.fused"}, shape) is fused
+    assert source.among({"l.0.e.0.w", "l.0.fused"}, shape) is source
+    assert source.among(set(), shape) is source
+    assert fused.among(set(), shape) is fused
 
 
 @pytest.mark.parametrize(
