@@ -23,7 +23,7 @@ from omni.encoding import MediaEncoder
 from omni.errors import CheckpointError, is_number, is_whole, shown
 from omni.families import Family, family_of
 from omni.model import Model
-from omni.safetensors_file import open_tensors
+from omni.safetensors_file import StoredTensor, open_tensors
 from omni.saving import Origin
 from omni.template import ChatTemplate
 from omni.tokenizer import Tokenizer
@@ -240,11 +240,15 @@ def _names(family: Family, config: ModelConfig, images: ImageConfig, stored: Con
     return {name for source, shape in found for name, _, _ in source.pieces(shape)}
 
 
-def _file_dtype(config: ModelConfig, stored: Any) -> str:
-    # config.json may be silent, or older than the files: what lies on disk decides.
+def _file_dtype(config: ModelConfig, stored: Mapping[str, StoredTensor]) -> str:
+    # config.json may be silent, or older than the files: what lies on disk decides. Some files of bfloat16 hold a few
+    # small tensors of float32.
+    sizes: dict[str, int] = {}
     for tensor in stored.values():
-        return "float32" if tensor.dtype.name == "float16" else tensor.dtype.name
-    return config.dtype or "float32"
+        name = tensor.dtype.name
+        sizes[name] = sizes.get(name, 0) + math.prod(tensor.shape)
+    most = max(sizes, key=lambda name: sizes[name], default=config.dtype or "float32")
+    return "float32" if most == "float16" else most
 
 
 def _dtype(value: Any) -> jnp.dtype:

@@ -142,12 +142,12 @@ class TextDecoder(nnx.Module):
             graphs, weights = zip(*map(nnx.split, stacks), strict=True)
 
             def forward(x: jax.Array, scanned: Any, run: Run = run, graphs: Any = graphs) -> tuple[jax.Array, None]:
-                i, weights = scanned
+                weights, i = scanned
                 for block, graph, own in zip(run, graphs, weights, strict=True):
                     x = _add_level(apply(graph, own, x), deepstack, block, i)
                 return x, None
 
-            x = self._scan(forward, x, (jnp.arange(len(run[0].layers)), weights))
+            x = self._scan(forward, x, (weights, jnp.arange(len(run[0].layers))))
         return x
 
     def _read_on(

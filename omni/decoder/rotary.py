@@ -46,7 +46,7 @@ def rotate(
     Keeps the dtype, and the channels beyond.
     """
     cos, sin = by[0][:, :, None], by[1][:, :, None]
-    half = cos.shape[-1]
-    first, second = x[..., :half].astype(jnp.float32), x[..., half : 2 * half].astype(jnp.float32)
+    turned, kept = jnp.split(x, [2 * cos.shape[-1]], axis=-1)
+    first, second = jnp.split(turned.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
-    return turned if 2 * half == x.shape[-1] else jnp.concatenate([turned, x[..., 2 * half :]], axis=-1)
+    return jnp.concatenate([turned, kept], axis=-1) if kept.size else turned

@@ -15,6 +15,8 @@ from tiny import write_safetensors
 
 import omni
 from omni.families import family_of
+from omni.safetensors_file import write_tensors
+from omni.summary import summary
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +118,21 @@ def test_the_gradient_of_every_tensor_is_the_references(tmp_path, quick_jit, nam
             assert np.linalg.norm(found) == pytest.approx(norm, rel=1e-4, abs=1e-6), tensor
             assert np.abs(directions(tensor, shape).reshape(-1, found.size) @ found - along).max() < 1e-4 * norm + 1e-6
     assert not wanted
+
+
+def test_files_may_hold_a_few_tensors_of_another_dtype_and_heads_that_guess_ahead(tmp_path):
+    write_checkpoint(tmp_path, "qwen3_5_text")
+    held = {
+        name: array if name.endswith("A_log") else array.astype(jnp.bfloat16)
+        for name, array in tensors(CONFIGS["qwen3_5_text"])
+    }
+    held["mtp.fc.weight"] = np.zeros((4, 4), np.float32)
+    layout = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in held.items()}
+    write_tensors(tmp_path / "model.safetensors", layout, iter(held.values()))
+    model = omni.load(tmp_path)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(nnx.state(model.parts))} == {"bfloat16"}
+    assert "8 layers, 6 of them linear, of 64" in summary(tmp_path)
+    model.save(tmp_path / "saved")
+    assert model.generate([1, 2, 3], max_new_tokens=3).token_ids == (
+        omni.load(tmp_path / "saved").generate([1, 2, 3], max_new_tokens=3).token_ids
+    )
