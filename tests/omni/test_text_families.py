@@ -128,6 +128,7 @@ def test_files_may_hold_a_few_tensors_of_another_dtype_and_heads_that_guess_ahea
     }
     held["mtp.fc.weight"] = np.zeros((4, 4), np.float32)
     layout = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in held.items()}
+    (tmp_path / "model.safetensors").unlink()
     write_tensors(tmp_path / "model.safetensors", layout, iter(held.values()))
     model = omni.load(tmp_path)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(nnx.state(model.parts))} == {"bfloat16"}
