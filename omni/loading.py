@@ -94,9 +94,10 @@ def load(
     videos = _settings(VideoConfig, directory, needed=config.vision is not None)
     sounds = _settings(MelConfig, directory, needed=config.audio is not None)
     model = abstract_parts(config, images, chosen)
-    sources = family.sources(config)
+    shapes = parameter_shapes(model)
+    sources = {path: source.as_stored(shapes[path].shape, stored) for path, source in family.sources(config).items()}
     elsewhere = _names(family, whole, images) - _names(family, config, images)
-    check_tensors(parameter_shapes(model), sources, stored, elsewhere)
+    check_tensors(shapes, sources, stored, elsewhere)
     if mesh is not None:
         # The compiler is to place what is computed, also on a mesh whose axes were made to be placed by hand.
         mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
@@ -119,6 +120,7 @@ def load(
             ImageProcessor(images),
             VideoProcessor(videos),
             AudioProcessor(sounds),
+            parts=tuple(part for part in PARTS if getattr(whole, part) is not None),
         ).with_towers(model),
         tokenizer=Tokenizer.from_directory(directory) if Tokenizer.exists(directory) else None,
         template=ChatTemplate.from_directory(directory, default=family.template),

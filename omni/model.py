@@ -22,7 +22,6 @@ from omni.generation.engine import Engine
 from omni.generation.run import Options, Row, run, text_stream
 from omni.generation.sampling import Sampling
 from omni.inputs import Inputs, check_media, from_layout, media_layout
-from omni.layout import lay_out
 from omni.messages import parse
 from omni.reply import Reply, Usage
 from omni.saving import Origin, save
@@ -335,13 +334,8 @@ class Model:
                 plain = self._from_ids(prompt_ids)
                 found.append(replace(plain, prompt=rendered.plain, prompt_ids=tuple(prompt_ids)))
                 continue
-            layout = lay_out(
-                prompt_ids,
-                [media_layout(embedding) for embedding in embeddings],
-                self.config.tokens,
-                self.config.position_id_per_seconds,
-                self.config.vision.spatial_merge_size if self.config.vision else 2,
-            )
+            layouts = [media_layout(embedding) for embedding in embeddings]
+            layout = self._origin.family.lay_out(prompt_ids, layouts, self.config, self.tokenizer.encode)
             found.append(from_layout(layout, embeddings, rendered.plain, prompt_ids))
         return found
 

@@ -175,7 +175,7 @@ def _read(parameters: Mapping[str, jax.Array], sources: Mapping[str, Source], ba
         for _, place, _ in source.pieces(value.shape):
             if place[:depth] != at:
                 at, host = place[:depth], np.asarray(value[place[:depth]])
-            array = host[place[depth:]]
+            array = source.turned(host[place[depth:]])
             yield array
             bar.update(array.nbytes)
 

@@ -28,7 +28,7 @@ _IGNORED = frozenset(
     torchscript transformers_version typical_p use_bfloat16 use_cache""".split()
 )
 
-_READ_BY_HAND = {"rope_theta", "rope_scaling", "rope_parameters", "layer_types"}
+_READ_BY_HAND = {"rope_theta", "rope_scaling", "rope_parameters", "layer_types", "num_local_experts"}
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,10 @@ class TextConfig:
         Raises:
             ValueError: a field is missing, unknown, or has a value that this decoder does not implement.
         """
+        if "num_local_experts" in raw:  # as transformers 5 writes it
+            raw = {"num_experts": raw["num_local_experts"], **raw}
+            if raw["num_experts"] != raw["num_local_experts"]:
+                raise ValueError("num_experts and num_local_experts, which mean the same, differ")
         known = {field.name for field in fields(cls)} - {"rope_theta", "mrope_section"}
         values = {name: raw[name] for name in known if raw.get(name) is not None}
         for name, value in raw.items():

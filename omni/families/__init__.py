@@ -10,10 +10,11 @@ from omni.errors import CheckpointError
 from omni.families.family import Family, Source
 from omni.families.qwen3 import QWEN3
 from omni.families.qwen3_omni import QWEN3_OMNI
+from omni.families.qwen3_vl import QWEN3_VL
 
-__all__ = ["FAMILIES", "QWEN3", "QWEN3_OMNI", "Family", "Source", "family_of"]
+__all__ = ["FAMILIES", "QWEN3", "QWEN3_OMNI", "QWEN3_VL", "Family", "Source", "family_of"]
 
-FAMILIES = (QWEN3_OMNI, QWEN3)
+FAMILIES = (QWEN3_OMNI, QWEN3_VL, QWEN3)
 
 
 def family_of(model_type: str | None) -> Family:

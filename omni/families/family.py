@@ -1,10 +1,13 @@
 """What the library knows of a family: which configuration it reads, and where each parameter lies in its files."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from omni.config import ModelConfig
+from omni.families.layouts import LayOut, on_a_clock
 
 
 @dataclass(frozen=True)
@@ -15,23 +18,44 @@ class Source:
         pattern: tensor name with `{0}`, `{1}` for the leading axes counted by `stacked`, and `{part}` when in parts.
         stacked: how many leading axes of the parameter are spread over tensors: 1 for layers, 2 for layers x experts.
         parts: names of the tensors that lie one after another along the next axis, such as gate and up projections.
+        transposed: whether the last two axes of each tensor are the other way round on disk. A file may have them as
+            the parameter does all the same: `as_stored` tells by their shapes.
     """
 
     pattern: str
     stacked: int = 0
     parts: tuple[str, ...] = ()
+    transposed: bool = False
 
     def pieces(self, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[int | slice, ...], tuple[int, ...]]]:
         """The tensors that make up a parameter: name, the place in the parameter, and the shape on disk."""
         rest = shape[self.stacked :]
         for lead in _indices(shape[: self.stacked]):
             if not self.parts:
-                yield self.pattern.format(*lead), lead, rest
+                yield self.pattern.format(*lead), lead, self._on_disk(rest)
                 continue
             size = rest[0] // len(self.parts)
             for i, part in enumerate(self.parts):
                 place = (*lead, slice(i * size, (i + 1) * size))
-                yield self.pattern.format(*lead, part=part), place, (size, *rest[1:])
+                yield self.pattern.format(*lead, part=part), place, self._on_disk((size, *rest[1:]))
+
+    def as_stored(self, shape: tuple[int, ...], stored: Mapping[str, Any]) -> "Source":
+        """This source with its axes as a file has them.
+
+        Args:
+            shape: the parameter's.
+            stored: canonical tensor name -> something with a `.shape`.
+        """
+        straight = replace(self, transposed=False)
+        fits = all(name in stored and stored[name].shape == size for name, _, size in straight.pieces(shape))
+        return straight if fits else self
+
+    def turned(self, piece: np.ndarray) -> np.ndarray:
+        """A piece as the parameter has it, from one as it lies on disk; and the other way round."""
+        return piece.swapaxes(-1, -2) if self.transposed else piece
+
+    def _on_disk(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*shape[:-2], shape[-1], shape[-2]) if self.transposed else shape
 
 
 def _indices(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -55,6 +79,7 @@ class Family:
         prefixes: tensor prefixes found in files -> canonical ones; the longest that fits wins.
         skipped: prefixes of tensors that belong to parts this library does not run (speech output).
         template: file name of the default chat template in omni/assets/templates.
+        lay_out: how a prompt with media is laid out.
         saved_config: config.json -> config.json of a directory that lacks the skipped tensors.
     """
 
@@ -65,6 +90,7 @@ class Family:
     prefixes: Mapping[str, str]
     skipped: tuple[str, ...]
     template: str
+    lay_out: LayOut = on_a_clock
     saved_config: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
 
     def canonical(self, name: str) -> str | None:

@@ -99,7 +99,7 @@ def test_video_settings_of_their_own_file(tmp_path):
         (ImageConfig, {"patch_size": 0}, "patch_size"),
         (ImageConfig, {"min_pixels": 10, "max_pixels": 5}, "max_pixels"),
         (ImageConfig, {"image_std": [0.5, 0.5, 0.0]}, "image_std"),
-        (VideoConfig, {"video_processor_type": "Qwen3VLVideoProcessor"}, "video_processor_type"),
+        (VideoConfig, {"video_processor_type": "Glm4vVideoProcessor"}, "video_processor_type"),
         (VideoConfig, {"cap_pixels_per_frame": True}, "cap_pixels_per_frame"),
         (VideoConfig, {"fps": 0.0}, "fps"),
         (VideoConfig, {"min_frames": 5, "max_frames": 4}, "max_frames"),
