@@ -53,7 +53,7 @@ def frame_count(
     return math.floor(wanted / step) * step or min(step, total)
 
 
-def spread(total: int, count: int, to_last: bool) -> Int64[np.ndarray, "frames"]:
+def spread(total: int, count: int, to_last: bool = False) -> Int64[np.ndarray, "frames"]:
     """Indices of `count` frames spread evenly over `total`, from the first one on, or from the first to the last."""
     if to_last:
         return np.linspace(0, total - 1, count).round().astype(np.int64)
@@ -65,7 +65,9 @@ def sampled_rate(times: Float64[np.ndarray, "frames"]) -> float:
     return (len(times) - 1) / float(times[-1] - times[0]) if times[-1] > times[0] else 1.0
 
 
-def shown_at(times: Float64[np.ndarray, "total"], end: float, count: int, to_last: bool) -> Int64[np.ndarray, "frames"]:
+def shown_at(
+    times: Float64[np.ndarray, "total"], end: float, count: int, to_last: bool = False
+) -> Int64[np.ndarray, "frames"]:
     """Indices of the frames on the screen at `count` times spread evenly over the clip; `spread` by the clock.
 
     Args:
