@@ -14,9 +14,11 @@ from typing import Any
 import text_families
 import tiny
 import torch
+import vl
 from load import relative_error
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     Qwen3OmniMoeForConditionalGeneration,
     Qwen3OmniMoeThinkerForConditionalGeneration,
 )
@@ -40,6 +42,13 @@ def checkpoints(folder: Path) -> Iterator[tuple[str, Path, list[Any]]]:
     yield "thinker alone", tiny.write_checkpoint(folder / "alone", prefix=""), whole[:1]
     for name in text_families.CONFIGS:
         yield name, text_families.write_checkpoint(folder / name, name), [AutoModelForCausalLM]
+    for name in vl.NAMES:
+        yield name, vl.write_checkpoint(folder / name, name), [AutoModelForImageTextToText]
+        yield (
+            f"{name}, experts turned",
+            vl.write_checkpoint(folder / "turned", name, turned=True),
+            [AutoModelForImageTextToText],
+        )
 
 
 def main() -> None:

@@ -178,9 +178,17 @@ def _text(config: dict[str, Any]) -> Iterator[Plan]:
         yield from _linear("lm_head", VOCABULARY, width, gain=3, bias=False)
 
 
-def tensors(name: str) -> dict[str, np.ndarray]:
-    """The checkpoint's tensors, float32."""
-    return {plan[0]: draw(*plan) for part in (_vision(), _text(TEXT[name])) for plan in part}
+def tensors(name: str, *, turned: bool = False) -> dict[str, np.ndarray]:
+    """The checkpoint's tensors, float32.
+
+    Args:
+        name: of the checkpoint.
+        turned: experts as [experts, out, in], as transformers 5 saves them.
+    """
+    found = {plan[0]: draw(*plan) for part in (_vision(), _text(TEXT[name])) for plan in part}
+    if turned:
+        found = {key: v.swapaxes(1, 2) if ".mlp.experts." in key else v for key, v in found.items()}
+    return found
 
 
 def config(name: str) -> dict[str, Any]:
@@ -213,8 +221,8 @@ IMAGE_SETTINGS = {
 VIDEO_SETTINGS = {**IMAGE_SETTINGS, "size": {"shortest_edge": 4096, "longest_edge": 25165824}}
 
 
-def write_checkpoint(directory: Path, name: str) -> Path:
-    """Writes the whole directory."""
+def write_checkpoint(directory: Path, name: str, *, turned: bool = False) -> Path:
+    """Writes the whole directory; `turned` as in `tensors`."""
     directory.mkdir(parents=True, exist_ok=True)
 
     def write(file: str, content: Any) -> None:
@@ -236,5 +244,5 @@ def write_checkpoint(directory: Path, name: str) -> Path:
     ends = [ids["<|im_end|>"], ids["<|endoftext|>"]]
     write("generation_config.json", {"eos_token_id": ends, "pad_token_id": ids["<|endoftext|>"]})
     shutil.copyfile(TOKENIZER, directory / "tokenizer.json")
-    write_safetensors(directory / "model.safetensors", tensors(name))
+    write_safetensors(directory / "model.safetensors", tensors(name, turned=turned))
     return directory
