@@ -22,6 +22,7 @@ from omni.generation.engine import Engine
 from omni.generation.run import Options, Row, run, text_stream
 from omni.generation.sampling import Sampling
 from omni.inputs import Inputs, check_media, from_layout, media_layout
+from omni.layout import Layout, MediaLayout
 from omni.messages import parse
 from omni.reply import Reply, Usage
 from omni.saving import Origin, save
@@ -334,10 +335,14 @@ class Model:
                 plain = self._from_ids(prompt_ids)
                 found.append(replace(plain, prompt=rendered.plain, prompt_ids=tuple(prompt_ids)))
                 continue
-            layouts = [media_layout(embedding) for embedding in embeddings]
-            layout = self._origin.family.lay_out(prompt_ids, layouts, self.config, self.tokenizer.encode)
+            layout = self.lay_out(prompt_ids, [media_layout(embedding) for embedding in embeddings])
             found.append(from_layout(layout, embeddings, rendered.plain, prompt_ids))
         return found
+
+    def lay_out(self, prompt_ids: Sequence[int], media: Sequence[MediaLayout]) -> Layout:
+        """Expands a prompt's placeholders to the rows of its media, in the way of the model's family."""
+        assert self.tokenizer is not None
+        return self._origin.family.lay_out(prompt_ids, media, self.config, self.tokenizer.encode)
 
     def _from_ids(self, token_ids: TokenIds) -> Inputs:
         if self.config.text is None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from omni.config import ModelConfig
+from omni.config import ModelConfig, SpecialTokens
 from omni.layout import Layout, MediaLayout, lay_out
 from omni.layout_stamped import lay_out_stamped
 
@@ -14,16 +14,16 @@ def on_a_clock(
     prompt_ids: Sequence[int], media: Sequence[MediaLayout], config: ModelConfig, _: Callable[[str], list[int]]
 ) -> Layout:
     """Time as positions, as in Qwen3-Omni."""
-    assert config.tokens is not None
-    return lay_out(prompt_ids, media, config.tokens, config.position_id_per_seconds, _merge_size(config))
+    return lay_out(
+        prompt_ids, media, config.tokens or SpecialTokens(), config.position_id_per_seconds, _merge_size(config)
+    )
 
 
 def with_stamps(
     prompt_ids: Sequence[int], media: Sequence[MediaLayout], config: ModelConfig, encode: Callable[[str], list[int]]
 ) -> Layout:
     """Time in words before each frame, as in Qwen3-VL."""
-    assert config.tokens is not None
-    return lay_out_stamped(prompt_ids, media, config.tokens, _merge_size(config), encode)
+    return lay_out_stamped(prompt_ids, media, config.tokens or SpecialTokens(), _merge_size(config), encode)
 
 
 def _merge_size(config: ModelConfig) -> int:
