@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,6 +89,8 @@ def load(
     if config.vision is config.audio is config.text is None:
         raise CheckpointError(f"a {family.name} checkpoint has none of the parts {', '.join(parts)}")
     stored = canonical_names(open_tensors(directory), family)
+    if config.text is not None and _is_headless(directory, family, config, stored):
+        config = dataclasses.replace(config, text=dataclasses.replace(config.text, output_head=False))
     chosen = _dtype(dtype if dtype is not None else _file_dtype(whole, stored))
     images = _settings(ImageConfig, directory, needed=config.vision is not None)
     videos = _settings(VideoConfig, directory, needed=config.vision is not None)
@@ -210,6 +212,18 @@ def _settings(kind: type[C], directory: Path, *, needed: bool) -> C:
         raise CheckpointError("no preprocessor_config.json in the checkpoint directory") from error
     except ValueError as error:
         raise CheckpointError(f"the processor settings cannot be used: {error}") from error
+
+
+def _is_headless(directory: Path, family: Family, config: ModelConfig, stored: Mapping[str, Any]) -> bool:
+    """Whether a directory holds a model for embeddings, and its files no output head.
+
+    Such a directory says so by the files of sentence-transformers, or names a class without a head.
+    """
+    head = family.sources(config).get("text.lm_head.weight")
+    if head is None or head.pattern in stored:
+        return False
+    named = read_json(directory / "config.json").get("architectures") or ()
+    return (directory / "modules.json").is_file() or bool(named and not any(re.search("For(?!Emb)", n) for n in named))
 
 
 def _names(family: Family, config: ModelConfig, images: ImageConfig) -> set[str]:

@@ -56,6 +56,7 @@ class TextConfig:
         attention_bias: whether the attention projections have biases.
         tie_word_embeddings: whether the embedding serves as the output head.
         max_position_embeddings: longest sequence that the model was made for.
+        output_head: False for a model that only makes embeddings, and so has no output head; not in files.
     """
 
     vocab_size: int
@@ -77,6 +78,7 @@ class TextConfig:
     attention_bias: bool = False
     tie_word_embeddings: bool = False
     max_position_embeddings: int = 32768
+    output_head: bool = True
 
     def __post_init__(self):
         if self.num_attention_heads % self.num_key_value_heads:
@@ -100,6 +102,11 @@ class TextConfig:
         return self.head_dim or self.hidden_size // self.num_attention_heads
 
     @property
+    def own_head(self) -> bool:
+        """Whether there is an output head that is not the embedding."""
+        return self.output_head and not self.tie_word_embeddings
+
+    @property
     def is_sparse(self) -> bool:
         """Whether the layers have experts."""
         return self._has_experts(0)
@@ -119,7 +126,7 @@ class TextConfig:
             raw = {"num_experts": raw["num_local_experts"], **raw}
             if raw["num_experts"] != raw["num_local_experts"]:
                 raise ValueError("num_experts and num_local_experts, which mean the same, differ")
-        known = {field.name for field in fields(cls)} - {"rope_theta", "mrope_section"}
+        known = {field.name for field in fields(cls)} - {"rope_theta", "mrope_section", "output_head"}
         values = {name: raw[name] for name in known if raw.get(name) is not None}
         for name, value in raw.items():
             if name in _ONLY and value not in _ONLY[name]:

@@ -82,7 +82,7 @@ def text_sources(config: TextConfig, experts: Mapping[str, Source] = ONE_BY_ONE)
         found[f"text.layers.{name}.weight"] = Source(f"model.layers.{{0}}.{name}.weight", stacked=1)
     for name in projections if config.attention_bias else ():
         found[f"text.layers.{name}.bias"] = Source(f"model.layers.{{0}}.{name}.bias", stacked=1)
-    if not config.tie_word_embeddings:
+    if config.own_head:
         found["text.lm_head.weight"] = Source("lm_head.weight")
     return found
 
