@@ -104,6 +104,8 @@ def without_head(directory, how):
     tiny.write_safetensors(directory / "model.safetensors", tensors)
     if how == "sentence-transformers":
         (directory / "modules.json").write_text("[]")
+        (directory / "1_Pooling").mkdir()
+        (directory / "1_Pooling" / "config.json").write_text('{"pooling_mode_lasttoken": true}')
     elif how is not None:
         (directory / "config.json").write_text(json.dumps(vl.config("vl_moe") | {"architectures": [how]}))
     return directory
@@ -118,11 +120,16 @@ def test_a_model_without_an_output_head(tmp_path, expected, how):
         with pytest.raises(omni.InputError, match="no output head") as error:
             call([1, 2, 3])
         assert error.value.code == "no_output_head"
-    model.save(tmp_path / "saved")
+    for _ in range(2):  # anew, and in the place of what is there
+        model.save(tmp_path / "saved", overwrite=True)
+        again = omni.load(tmp_path / "saved")
+        np.testing.assert_array_equal(again.embed(ITEMS["embed_text"]), found)
+    pooling = [place / "1_Pooling" / "config.json" for place in (tmp_path / "there", tmp_path / "saved")]
+    assert pooling[0].is_file() == pooling[1].is_file() == (how == "sentence-transformers")
 
 
 def test_a_head_that_is_merely_lost_is_missed(tmp_path):
-    with pytest.raises(omni.CheckpointError, match="lm_head.weight"):
+    with pytest.raises(omni.CheckpointError, match=r"lm_head\.weight"):
         omni.load(without_head(tmp_path, None))
 
 
