@@ -222,8 +222,10 @@ def _is_headless(directory: Path, family: Family, config: ModelConfig, stored: M
     head = family.sources(config).get("text.lm_head.weight")
     if head is None or head.pattern in stored:
         return False
-    named = read_json(directory / "config.json").get("architectures") or ()
-    return (directory / "modules.json").is_file() or bool(named and not any(re.search("For(?!Emb)", n) for n in named))
+    named = read_json(directory / "config.json").get("architectures")
+    classes = list(map(str, named)) if isinstance(named, list) else []
+    headless = bool(classes) and not any(re.search("For(?!Embedding)", name) for name in classes)
+    return headless or (directory / "modules.json").is_file()
 
 
 def _names(family: Family, config: ModelConfig, images: ImageConfig) -> set[str]:

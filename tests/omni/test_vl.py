@@ -14,6 +14,7 @@ from load import DATA, relative_error, with_media
 import omni
 from omni.families import QWEN3_VL
 from omni.safetensors_file import open_tensors
+from omni.training.example import make_example
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,14 @@ def test_chat_reads_only_what_is_new_and_answers_as_generate_does(loaded):
     best = np.argmax(model.logits(inputs)[-1])
     assert second.usage.prompt_tokens == len(inputs.token_ids)
     assert second.token_ids[:1] == [best] or best in model.options(1, 1, None, None, None, 0, ()).ends
+
+
+def test_training_lays_out_what_chat_reads(loaded):
+    _, model = loaded
+    messages = [*with_media(vl.CONVERSATIONS["together"]), {"role": "assistant", "content": "A disc."}]
+    example, inputs = make_example(model, messages), model.prepare(messages, add_generation_prompt=False)
+    np.testing.assert_array_equal(example.token_ids, inputs.token_ids)
+    np.testing.assert_array_equal(example.position_ids, inputs.position_ids)
 
 
 def test_sound_is_refused(loaded):
