@@ -35,7 +35,8 @@ def _read_vl(raw: Mapping[str, Any]) -> ModelConfig:
     text["tie_word_embeddings"] = raw.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
     sparse = raw["model_type"] == "qwen3_vl_moe"
     if sparse:
-        text.setdefault("num_experts", text.pop("num_local_experts", 60))
+        if "num_experts" not in text:
+            text["num_experts"] = text.pop("num_local_experts", 60)
         if text.get("norm_topk_prob") is False:
             raise ValueError("norm_topk_prob is False; this family's router always makes the chosen weights sum to 1")
     return ModelConfig(
