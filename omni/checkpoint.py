@@ -139,10 +139,10 @@ def load_parameters(
 def _read(source: Source, shape: tuple[int, ...], stored: Mapping[str, StoredTensor], dtype: Any) -> np.ndarray:
     pieces = list(source.pieces(shape))
     if len(pieces) == 1 and stored[pieces[0][0]].dtype == dtype:
-        return stored[pieces[0][0]].array.reshape(shape)  # a stack of one gets its leading axis
+        return source.turned(stored[pieces[0][0]].array).reshape(shape)  # a stack of one gets its leading axis
     whole = np.empty(shape, dtype)
     for name, place, _ in pieces:
-        whole[place] = stored[name].array
+        whole[place] = source.turned(stored[name].array)
     return whole
 
 
@@ -161,10 +161,8 @@ def _read_sharded(
         local = np.empty([len(range(size)[part]) for part, size in zip(index, shape, strict=True)], dtype)
         for at in np.ndindex(*[len(steps) for steps in lead]):
             held = pieces[tuple(steps[i] for steps, i in zip(lead, at, strict=True))]
-            if len(held) == 1:
-                local[at] = stored[held[0][0]].array[rest]
-            else:
-                local[at] = np.concatenate([stored[name].array for name, _ in held])[rest]
+            arrays = [source.turned(stored[name].array) for name, _ in held]
+            local[at] = (arrays[0] if len(arrays) == 1 else np.concatenate(arrays))[rest]
         return local
 
     return jax.make_array_from_callback(shape, sharding, shard)

@@ -27,6 +27,8 @@ class Embedding:
         grid_thw: patches in time, height and width; None for audio.
         seconds_per_grid: seconds between two steps of the time axis; None unless a video.
         audio: the sound track's embedding, for a video that is heard as well as seen.
+        timestamps: when each step of the time axis is shown, in seconds from the first frame: the mean of the first and
+            the last of the frames that share it; None unless a video.
     """
 
     kind: Kind
@@ -35,6 +37,7 @@ class Embedding:
     grid_thw: tuple[int, int, int] | None = None
     seconds_per_grid: float | None = None
     audio: "Embedding | None" = None
+    timestamps: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -66,6 +69,8 @@ class Embedding:
             header["grid_thw"] = " ".join(map(str, self.grid_thw))
         if self.seconds_per_grid is not None:
             header["seconds_per_grid"] = repr(float(self.seconds_per_grid))
+        if self.timestamps is not None:
+            header["timestamps"] = " ".join(repr(float(seconds)) for seconds in self.timestamps)
         # Written beside and renamed, so that a reader never meets half a file.
         target = Path(path)
         partial = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -93,6 +98,7 @@ class Embedding:
             raise InputError("unreadable_embedding", f"{os.fspath(path)} was not written by Embedding.save")
         grid = header.get("grid_thw")
         seconds = header.get("seconds_per_grid")
+        times = header.get("timestamps")
         heard = tensors.get("audio.tokens")
         try:
             return cls(
@@ -102,6 +108,7 @@ class Embedding:
                 grid_thw=tuple(map(int, grid.split())) if grid else None,  # type: ignore[arg-type]
                 seconds_per_grid=float(seconds) if seconds else None,
                 audio=None if heard is None else cls("audio", heard, tensors.get("audio.deepstack")),
+                timestamps=tuple(map(float, times.split())) if times else None,
             )
         except (KeyError, ValueError) as error:
             raise InputError("unreadable_embedding", f"{os.fspath(path)} is a damaged embedding file") from error

@@ -42,6 +42,7 @@ class MediaEncoder:
         audio: audio processor.
         vision: None when the vision part was not loaded.
         hearing: None when the audio part was not loaded.
+        parts: those that the model has, loaded or not.
     """
 
     image: ImageProcessor
@@ -49,6 +50,7 @@ class MediaEncoder:
     audio: AudioProcessor
     vision: VisionEmbedder | None = None
     hearing: AudioEmbedder | None = None
+    parts: tuple[str, ...] = ("vision", "audio")
 
     def with_towers(self, parts: Any) -> "MediaEncoder":
         """The same with the towers of a parameter tree, as they are now."""
@@ -92,10 +94,7 @@ class MediaEncoder:
         tracks = [(i, self.audio(track).mel) for i, track in clips if track is not None]
         for (i, _), tokens in zip(heard + tracks, self._hear([mel for _, mel in heard + tracks]), strict=True):
             sound, seen = Embedding("audio", tokens), found[i]
-            if seen is None:
-                found[i] = sound
-            else:
-                found[i] = Embedding("video", seen.tokens, seen.deepstack, seen.grid_thw, seen.seconds_per_grid, sound)
+            found[i] = sound if seen is None else replace(seen, audio=sound)
         return [embedding for embedding in found if embedding is not None]
 
     def stream(self, media: Iterable[Medium], batch_size: int) -> Iterator[Embedding]:
@@ -150,6 +149,7 @@ class MediaEncoder:
                     seen.deepstack,
                     (int(grid[0]), int(grid[1]), int(grid[2])),
                     feature.seconds_per_grid if video else None,
+                    timestamps=feature.grid_timestamps if video else None,
                 )
             )
         return found
@@ -163,7 +163,8 @@ class MediaEncoder:
     def _waveform(self, audio: Audio) -> np.ndarray:
         return load_audio(audio.source, audio.sampling_rate, self.audio.config.sampling_rate)
 
-    @staticmethod
-    def _need(tower: object, part: str) -> None:
+    def _need(self, tower: object, part: str) -> None:
+        if part not in self.parts:
+            raise InputError("no_media", f"this model has no {part} part")
         if tower is None:
             raise InputError("part_not_loaded", f"this model was loaded without its {part} part, or has none")

@@ -143,4 +143,5 @@ def media_layout(embedding: Embedding) -> MediaLayout:
         grid_thw=embedding.grid_thw,
         seconds_per_grid=embedding.seconds_per_grid,
         audio_tokens=None if embedding.audio is None else len(embedding.audio.tokens),
+        timestamps=embedding.timestamps,
     )

@@ -26,6 +26,8 @@ class SpecialTokens:
         audio_token_id: placeholder of a recording's row.
         audio_start_token_id: before a recording.
         audio_end_token_id: after a recording.
+        vision_start_token_id: before a picture, and before each frame of a clip where frames are apart.
+        vision_end_token_id: after it.
     """
 
     image_token_id: int | None = None
@@ -33,6 +35,8 @@ class SpecialTokens:
     audio_token_id: int | None = None
     audio_start_token_id: int | None = None
     audio_end_token_id: int | None = None
+    vision_start_token_id: int | None = None
+    vision_end_token_id: int | None = None
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any], names: Sequence[str] | None = None) -> "SpecialTokens":
@@ -66,6 +70,7 @@ class MediaLayout:
         grid_thw: patches in time, height and width; None for audio.
         seconds_per_grid: seconds between two steps of the time axis; None unless a video.
         audio_tokens: rows of its sound track, for a video that is heard as well as seen.
+        timestamps: when each step of the time axis is shown, in seconds; None unless a video.
     """
 
     kind: Kind
@@ -73,6 +78,7 @@ class MediaLayout:
     grid_thw: tuple[int, int, int] | None = None
     seconds_per_grid: float | None = None
     audio_tokens: int | None = None
+    timestamps: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +137,7 @@ def lay_out(
             not those of its grid.
     """
     prompt = np.asarray(prompt_ids, np.int32).reshape(-1)
-    is_placeholder, places = _find_placeholders(prompt, media, special_tokens)
+    is_placeholder, places = find_placeholders(prompt, media, special_tokens)
     writer = _Writer(special_tokens, position_id_per_seconds, merge_size)
     start = 0
     for place, index in places:
@@ -153,7 +159,7 @@ def lay_out(
     return writer.finish()
 
 
-def _find_placeholders(
+def find_placeholders(
     prompt: Int32[np.ndarray, "prompt"], media: Sequence[MediaLayout], special_tokens: SpecialTokens
 ) -> tuple[Bool[np.ndarray, "prompt"], list[tuple[int, int]]]:
     """Where placeholders are, and each one's index with that of its medium: the first picture's for the first, etc."""

@@ -5,7 +5,7 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -91,13 +91,15 @@ def load(
     if config.vision is config.audio is config.text is None:
         raise CheckpointError(f"a {family.name} checkpoint has none of the parts {', '.join(parts)}")
     stored = without_copies(canonical_names(open_tensors(directory), family), _tied(family, whole))
+    if config.text is not None and _is_headless(directory, family, config, stored):
+        config = dataclasses.replace(config, text=dataclasses.replace(config.text, output_head=False))
     chosen = _dtype(dtype if dtype is not None else _file_dtype(whole, stored))
     images = _settings(ImageConfig, directory, needed=config.vision is not None)
     videos = _settings(VideoConfig, directory, needed=config.vision is not None)
     sounds = _settings(MelConfig, directory, needed=config.audio is not None)
     model = abstract_parts(config, images, chosen)
     shapes = parameter_shapes(model)
-    sources = {path: s.among(stored, shapes[path].shape) for path, s in family.sources(config).items()}
+    sources = {path: source.as_stored(shapes[path].shape, stored) for path, source in family.sources(config).items()}
     elsewhere = _names(family, whole, images, stored) - _names(family, config, images, stored)
     check_tensors(shapes, sources, stored, elsewhere)
     if mesh is not None:
@@ -122,6 +124,7 @@ def load(
             ImageProcessor(images),
             VideoProcessor(videos),
             AudioProcessor(sounds),
+            parts=tuple(part for part in PARTS if getattr(whole, part) is not None),
         ).with_towers(model),
         tokenizer=Tokenizer.from_directory(directory) if Tokenizer.exists(directory) else None,
         template=ChatTemplate.from_directory(directory, default=family.template),
@@ -234,9 +237,23 @@ def _tied(family: Family, config: ModelConfig) -> dict[str, str]:
     return {sources["text.lm_head.weight"].pattern: sources["text.embed_tokens.weight"].pattern}
 
 
-def _names(family: Family, config: ModelConfig, images: ImageConfig, stored: Container[str]) -> set[str]:
+def _is_headless(directory: Path, family: Family, config: ModelConfig, stored: Mapping[str, Any]) -> bool:
+    """Whether a directory holds a model for embeddings, and its files no output head.
+
+    Such a directory says so by the files of sentence-transformers, or names a class without a head.
+    """
+    head = family.sources(config).get("text.lm_head.weight")
+    if head is None or head.pattern in stored:
+        return False
+    named = read_json(directory / "config.json").get("architectures")
+    classes = list(map(str, named)) if isinstance(named, list) else []
+    headless = bool(classes) and not any(re.search("For(?!Embedding)", name) for name in classes)
+    return headless or (directory / "modules.json").is_file()
+
+
+def _names(family: Family, config: ModelConfig, images: ImageConfig, stored: Mapping[str, StoredTensor]) -> set[str]:
     shapes, sources = parameter_shapes(abstract_parts(config, images)), family.sources(config)
-    found = ((sources[path].among(stored, leaf.shape), leaf.shape) for path, leaf in shapes.items())
+    found = ((sources[path].as_stored(leaf.shape, stored), leaf.shape) for path, leaf in shapes.items())
     return {name for source, shape in found for name, _, _ in source.pieces(shape)}
 
 

@@ -10,19 +10,20 @@ from typing import Any, overload
 
 import numpy as np
 from flax import nnx
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Float32, Integer
 
 from omni.chat import Chat
 from omni.config import GenerationConfig, ModelConfig
 from omni.decoder.model import TextDecoder
 from omni.embedding import Embedding
+from omni.embedding_prompt import as_conversation, is_prompt
 from omni.encoding import MediaEncoder, as_medium
 from omni.errors import InputError, check_batch_size
 from omni.generation.engine import Engine
 from omni.generation.run import Options, Row, run, text_stream
 from omni.generation.sampling import Sampling
 from omni.inputs import Inputs, check_media, from_layout, media_layout
-from omni.layout import lay_out
+from omni.layout import Layout, MediaLayout
 from omni.messages import is_single, is_token_ids, parse
 from omni.reply import Reply, Usage
 from omni.saving import Origin, save
@@ -109,6 +110,42 @@ class Model:
             return self.media.encode([self.media.read(as_medium(media))])[0]
         wrapped = [as_medium(medium) for medium in media]
         return list(self.media.stream(wrapped, batch_size))
+
+    def embed(
+        self, inputs: Any, *, instruction: str | None = None, batch_size: int = 8
+    ) -> Float32[np.ndarray, "width"] | Float32[np.ndarray, "items width"]:
+        """One vector for text, media, or both together: the decoder's last hidden state, of length 1.
+
+        The recipe of Qwen3-VL-Embedding: the instruction is the system message, what is embedded the user's, and the
+        hidden state of the prompt's last token, after the final norm, is normalised (L2). Other models give vectors
+        too, though none that they were trained to give.
+
+        Args:
+            inputs: a string, which is text; a medium as `encode` takes it, paths as `pathlib.Path` or `omni.Image`;
+                messages, for text and media together; token ids or what `prepare` returned, read as they are; or a
+                list of such.
+            instruction: what the vector is for, "Represent the user's input." when None.
+            batch_size: how many are read at a time; results do not depend on it.
+
+        Returns:
+            A vector; for a list, one a row.
+
+        Raises:
+            InputError: something cannot be used, or an instruction is given twice.
+        """
+        check_batch_size(batch_size)
+        single = not isinstance(inputs, list | tuple) or is_prompt(inputs)
+        items = [inputs] if single else list(inputs)
+        found = []
+        for start in range(0, len(items), batch_size):
+            batch = [as_conversation(item, instruction) for item in items[start : start + batch_size]]
+            ready = iter(self._prepare_all([c for c in batch if not isinstance(c, Inputs)], True))
+            prompts = [(c if isinstance(c, Inputs) else next(ready)).to_prompt() for c in batch]
+            found.append(self.engine.hidden(prompts))
+        width = self.engine.width
+        vectors = np.concatenate([np.zeros((0, width), np.float32), *found])
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+        return vectors[0] if single else vectors
 
     # --- conversations ------------------------------------------------------------------------------------------
 
@@ -405,15 +442,14 @@ class Model:
                 plain = self._from_ids(prompt_ids)
                 found.append(replace(plain, prompt=rendered.plain, prompt_ids=tuple(prompt_ids)))
                 continue
-            layout = lay_out(
-                prompt_ids,
-                [media_layout(embedding) for embedding in embeddings],
-                self.config.tokens,
-                self.config.position_id_per_seconds,
-                self.config.vision.spatial_merge_size if self.config.vision else 2,
-            )
+            layout = self.lay_out(prompt_ids, [media_layout(embedding) for embedding in embeddings])
             found.append(from_layout(layout, embeddings, rendered.plain, prompt_ids))
         return found
+
+    def lay_out(self, prompt_ids: Sequence[int], media: Sequence[MediaLayout]) -> Layout:
+        """Expands a prompt's placeholders to the rows of its media, in the way of the model's family."""
+        assert self.tokenizer is not None
+        return self._origin.family.lay_out(prompt_ids, media, self.config, self.tokenizer.encode)
 
     def _from_ids(self, token_ids: TokenIds) -> Inputs:
         if self.config.text is None:

@@ -40,6 +40,11 @@ _COPIED = (
     "special_tokens_map.json",
     "chat_template.jinja",
     "chat_template.json",
+    # By these a directory tells sentence-transformers that it holds a model for embeddings.
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
 )
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _SILENT_BYTES = 1 << 30
@@ -107,6 +112,7 @@ def save(
         _write_weights(staging, shards, parameters, origin)
         for file in _COPIED:
             if (origin.directory / file).is_file():
+                (staging / file).parent.mkdir(exist_ok=True)
                 shutil.copyfile(origin.directory / file, staging / file)
         _write_json(staging / "config.json", _config(origin, dtypes[0]))
     except BaseException:
@@ -175,7 +181,7 @@ def _read(parameters: Mapping[str, jax.Array], sources: Mapping[str, Source], ba
         for _, place, _ in source.pieces(value.shape):
             if place[:depth] != at:
                 at, host = place[:depth], np.asarray(value[place[:depth]])
-            array = host[place[depth:]]
+            array = source.turned(host[place[depth:]])
             yield array
             bar.update(array.nbytes)
 
@@ -210,6 +216,9 @@ def _put_in_place(staging: Path, directory: Path) -> None:
         return
     for path in _files_of_a_checkpoint(directory) + [directory / name for name in _COPIED]:
         path.unlink(missing_ok=True)
-    for path in sorted(staging.iterdir(), key=lambda path: path.name == "config.json"):
-        os.replace(path, directory / path.name)
-    staging.rmdir()
+    files = [path for path in staging.rglob("*") if path.is_file()]
+    for path in sorted(files, key=lambda path: path == staging / "config.json"):
+        target = directory / path.relative_to(staging)
+        target.parent.mkdir(exist_ok=True)
+        os.replace(path, target)
+    shutil.rmtree(staging)

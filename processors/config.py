@@ -10,6 +10,13 @@ from typing import Any
 _FIXED_VIDEO_LIMITS = frozenset({"Qwen3OmniMoeProcessor"})
 # The reference's ASR processor lengthens what is shorter than half a second, whether its files say so or not.
 _LEAST_SAMPLES = {"Qwen3ASRProcessor": 8000, "Qwen3ASRFeatureExtractor": 8000}
+# Video processors, and what of their ways is code and not settings.
+_VIDEO_PROCESSORS = {
+    "Qwen2VLVideoProcessor": {"clip_limits": False, "to_last_frame": False},
+    "Qwen3VLVideoProcessor": {"clip_limits": True, "to_last_frame": True},
+}
+# Which of them goes with a model's processor, for files of stills alone.
+_VIDEO_PROCESSOR_OF = {"Qwen3VLProcessor": "Qwen3VLVideoProcessor"}
 # Steps that the processors always take; a file that turns one off describes another processor.
 _REQUIRED = {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True, "resample": 3}
 
@@ -74,9 +81,12 @@ class ImageConfig:
 
 @dataclass(frozen=True)
 class VideoConfig(ImageConfig):
-    """How a clip becomes patches: an ImageConfig whose limits hold for one frame, and the sampling of frames.
+    """How a clip becomes patches: an ImageConfig whose limits hold for a frame or for all, and the sampling of frames.
 
     Attributes:
+        clip_limits: whether the limits hold for the areas of all frames together.
+        to_last_frame: whether frames are spread from the first to the last, in any number; else from the first on, in
+            whole temporal patches.
         fps: frames a second to sample.
         min_frames: least number of frames to sample, where the clip has as many.
         max_frames: greatest number of frames to sample.
@@ -87,6 +97,8 @@ class VideoConfig(ImageConfig):
     fps: float | int = 2.0
     min_frames: int = 4
     max_frames: int = 768
+    clip_limits: bool = False
+    to_last_frame: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -101,9 +113,10 @@ class VideoConfig(ImageConfig):
         Raises:
             ValueError: a value that is not supported, by name.
         """
-        _require_type(settings, "video_processor_type", "Qwen2VLVideoProcessor")
+        default = _VIDEO_PROCESSOR_OF.get(settings.get("processor_class", ""), "Qwen2VLVideoProcessor")
+        kind = _require_type(settings, "video_processor_type", *_VIDEO_PROCESSORS, default=default)
         _require(not settings.get("cap_pixels_per_frame"), "cap_pixels_per_frame", True, "false")
-        values = _visual_fields(cls, settings)
+        values = {**_visual_fields(cls, settings), **_VIDEO_PROCESSORS[kind]}
         if settings.get("processor_class") in _FIXED_VIDEO_LIMITS:
             values.pop("min_pixels", None)
             values.pop("max_pixels", None)
@@ -183,10 +196,12 @@ def _require(holds: bool, name: str, value: object, rule: str) -> None:
         raise ValueError(f"{name} is {value!r}; supported: {rule}")
 
 
-def _require_type(settings: Mapping[str, Any], name: str, supported: str) -> None:
+def _require_type(settings: Mapping[str, Any], name: str, *supported: str, default: str | None = None) -> str:
     # The same processor goes by several class names, one a back end.
-    value = settings.get(name) or supported
-    _require(value.removesuffix("Fast").removesuffix("Pil") == supported, name, value, supported)
+    value = settings.get(name) or default or supported[0]
+    kind = value.removesuffix("Fast").removesuffix("Pil")
+    _require(kind in supported, name, value, " or ".join(supported))
+    return kind
 
 
 def _visual_fields(cls: type[ImageConfig], settings: Mapping[str, Any]) -> dict[str, Any]:

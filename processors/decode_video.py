@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
 from processors.av_container import av_module, first_track, open_container
@@ -17,7 +17,7 @@ from processors.cut_short import is_cut_short
 from processors.decode_image import MAX_IMAGE_PIXELS, open_image
 from processors.errors import InputError
 from processors.frame_index import FrameIndex, read_frame_index
-from processors.sampling import frame_count, shown_at, spread
+from processors.sampling import frame_count, sampled_rate, shown_at, spread
 from processors.sources import Source, describe, is_source, open_source
 
 VideoSource = Source | np.ndarray | list | tuple | Any
@@ -40,7 +40,7 @@ class SampledFrames:
     """
 
     frames: Iterator[Image.Image]
-    timestamps: Float32[np.ndarray, "frames"]
+    timestamps: Float64[np.ndarray, "frames"]
     fps: float
     start: float | None = None
     stream: BufferedIOBase | None = None
@@ -92,11 +92,17 @@ def open_video(
             raise InputError("video_empty", f"{name}: its video track holds no frames")
         duration = index.total / index.rate
         count = frame_count(index.total, duration, config, fps, num_frames, index.constant)
-        ranks = spread(index.total, count) if index.constant else shown_at(index.times, index.end, count)
+        if index.constant:
+            ranks = spread(index.total, count, config.to_last_frame)
+            # Free of the rounding to a container's ticks, which may show where times are written with one digit.
+            times = ranks / index.rate
+        else:
+            ranks = shown_at(index.times, index.end, count, config.to_last_frame)
+            times = index.times[ranks] - index.times[0]
         yield SampledFrames(
             frames=_decode(stream, name, index, ranks),
-            timestamps=(index.times[ranks] - index.times[0]).astype(np.float32),
-            fps=count / duration,
+            timestamps=times,
+            fps=sampled_rate(times) if config.to_last_frame else count / duration,
             start=None if index.ticks is None else float(index.times[0]),
             stream=stream,
         )
@@ -117,9 +123,12 @@ def _from_frames(source: Any, config: VideoConfig, fps: float | int | None, num_
     if not 0 < rate < float("inf"):
         raise InputError("video_sampling", f"fps {rate}: needed is a number above 0")
     count = total if num_frames is None else frame_count(total, total / rate, config, None, num_frames)
-    ranks = spread(total, count)
+    ranks = spread(total, count, config.to_last_frame)
+    times = ranks / rate
     frames = (open_image(source[rank]) for rank in ranks)
-    return SampledFrames(_same_size(frames), (ranks / rate).astype(np.float32), count / total * rate)
+    return SampledFrames(
+        _same_size(frames), times, sampled_rate(times) if config.to_last_frame else count / total * rate
+    )
 
 
 def _same_size(frames: Iterator[Image.Image]) -> Iterator[Image.Image]:

@@ -5,14 +5,14 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Float32, Float64, Int32, UInt8
 
 from processors.config import VideoConfig
 from processors.decode_audio_track import load_audio_track
 from processors.decode_video import SampledFrames, VideoSource, open_video
 from processors.errors import InputError
 from processors.image import with_pixel_limits
-from processors.patches import normalise, resize_frame, smart_resize, write_patches
+from processors.patches import frame_size, normalise, resize_frame, write_patches
 from processors.sources import describe
 
 AUDIO_RATE = 16_000
@@ -35,9 +35,16 @@ class VideoFeatures:
     pixels: UInt8[np.ndarray, "patches values"]
     grid_thw: Int32[np.ndarray, "1 3"]
     seconds_per_grid: float
-    timestamps: Float32[np.ndarray, "frames"]
+    timestamps: Float64[np.ndarray, "frames"]
     audio: Float32[np.ndarray, "samples"] | None
     config: VideoConfig
+
+    @property
+    def grid_timestamps(self) -> tuple[float, ...]:
+        """When each step of the grid is shown, in seconds: the mean of its first and its last frame."""
+        depth, times = self.config.temporal_patch_size, self.timestamps.tolist()
+        times += times[-1:] * (-len(times) % depth)
+        return tuple((first + last) / 2 for first, last in zip(times[::depth], times[depth - 1 :: depth], strict=True))
 
     @property
     def pixel_values(self) -> Float32[np.ndarray, "patches values"]:
@@ -80,8 +87,8 @@ class VideoProcessor:
                 kept.
             num_frames: how many to sample instead.
             audio: whether to decode the sound as well.
-            min_pixels: least area of a resized frame, instead of the configured one.
-            max_pixels: greatest area of a resized frame, instead of the configured one.
+            min_pixels: least area of a resized frame, or of all together, instead of the configured one.
+            max_pixels: greatest area, likewise.
 
         Raises:
             InputError: `pixel_limits`, `aspect_ratio`, or the codes of `open_video` and `load_audio_track`.
@@ -99,7 +106,7 @@ def _write_frames(
     depth, size = config.temporal_patch_size, config.patch_size
     steps = -(-len(sampled.timestamps) // depth)
     first = next(sampled.frames)
-    height, width = smart_resize(first.height, first.width, config)
+    height, width = frame_size(len(sampled.timestamps), first.height, first.width, config)
     rows, columns = height // size, width // size
     patches = np.empty((steps, rows * columns, 3, depth, size, size), np.uint8)
     for place, frame in enumerate(chain([first], sampled.frames)):

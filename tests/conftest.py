@@ -33,7 +33,7 @@ install_import_hook(["omni", "encoders", "processors"], CHECKER)
 
 # The plain modules beside the golden data. Not by sys.path: their folder's other contents would become importable too,
 # and a folder named `processors` there would hide the package.
-for name in ("tiny", "media", "cases", "load", "text_families", "gradients", "asr"):
+for name in ("tiny", "media", "cases", "load", "text_families", "gradients", "asr", "vl"):
     spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "golden" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     sys.modules[name] = importlib.util.module_from_spec(spec)

@@ -34,7 +34,7 @@ _IGNORED = frozenset(
     torchscript transformers_version typical_p use_bfloat16 use_cache""".split()
 )
 
-_READ_BY_HAND = {"rope_scaling", "rope_parameters", "full_attention_interval"}
+_READ_BY_HAND = {"rope_scaling", "rope_parameters", "full_attention_interval", "num_local_experts"}
 _ROTARY = {"rope_theta", "mrope_section", "partial_rotary_factor"}
 _ATTENTIONS = ("full_attention", "linear_attention")
 
@@ -76,6 +76,7 @@ class TextConfig:
             each head of `q_proj`.
         tie_word_embeddings: whether the embedding serves as the output head.
         max_position_embeddings: longest sequence that the model was made for.
+        output_head: False for a model that only makes embeddings, and so has no output head; not in files.
     """
 
     vocab_size: int
@@ -108,6 +109,7 @@ class TextConfig:
     attn_output_gate: bool = False
     tie_word_embeddings: bool = False
     max_position_embeddings: int = 32768
+    output_head: bool = True
 
     def __post_init__(self):
         if self.num_attention_heads % self.num_key_value_heads:
@@ -160,6 +162,11 @@ class TextConfig:
         return tuple(block for run in self.runs for block in run)
 
     @property
+    def own_head(self) -> bool:
+        """Whether there is an output head that is not the embedding."""
+        return self.output_head and not self.tie_word_embeddings
+
+    @property
     def is_sparse(self) -> bool:
         """Whether any layer has experts."""
         return any(kind.sparse for kind in self.kinds)
@@ -185,7 +192,11 @@ class TextConfig:
         Raises:
             ValueError: a field is missing, unknown, or has a value that this decoder does not implement.
         """
-        known = {field.name for field in fields(cls)} - {"linear_projections", "zero_centered_norms"}
+        if "num_local_experts" in raw:  # as transformers 5 writes it
+            raw = {"num_experts": raw["num_local_experts"], **raw}
+            if raw["num_experts"] != raw["num_local_experts"]:
+                raise ValueError("num_experts and num_local_experts, which mean the same, differ")
+        known = {field.name for field in fields(cls)} - {"linear_projections", "zero_centered_norms", "output_head"}
         values: dict[str, Any] = {name: raw[name] for name in known - _ROTARY if raw.get(name) is not None}
         for name, value in raw.items():
             if name in _ONLY and value not in _ONLY[name]:

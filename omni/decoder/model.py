@@ -78,7 +78,7 @@ class TextDecoder(nnx.Module):
         self.norm = RMSNorm(
             config.hidden_size, config.rms_norm_eps, zero_centered=config.zero_centered_norms, dtype=dtype
         )
-        if not config.tie_word_embeddings:
+        if config.own_head:
             self.lm_head = Linear(config.hidden_size, config.vocab_size, use_bias=False, rngs=rngs, dtype=dtype)
 
     def embed(self, token_ids: Int32[jax.Array, "batch tokens"]) -> Float[jax.Array, "batch tokens width"]:
@@ -183,7 +183,7 @@ class TextDecoder(nnx.Module):
 
     def logits(self, hidden: Float[jax.Array, "*rows width"]) -> Float[jax.Array, "*rows vocabulary"]:
         """Scores of the next token, in float32."""
-        head = self.embed_tokens if self.config.tie_word_embeddings else self.lm_head
+        head = self.lm_head if self.config.own_head else self.embed_tokens
         return matmul(hidden, head.weight[...])
 
 

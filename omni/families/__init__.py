@@ -15,6 +15,7 @@ from omni.families.qwen3_5 import QWEN3_5
 from omni.families.qwen3_asr import QWEN3_ASR
 from omni.families.qwen3_next import QWEN3_NEXT
 from omni.families.qwen3_omni import QWEN3_OMNI
+from omni.families.qwen3_vl import QWEN3_VL
 
 __all__ = [
     "FAMILIES",
@@ -23,12 +24,13 @@ __all__ = [
     "QWEN3_ASR",
     "QWEN3_NEXT",
     "QWEN3_OMNI",
+    "QWEN3_VL",
     "Family",
     "Source",
     "family_of",
 ]
 
-FAMILIES = (QWEN3_OMNI, QWEN3_ASR, QWEN3, QWEN3_NEXT, QWEN3_5)
+FAMILIES = (QWEN3_OMNI, QWEN3_VL, QWEN3_ASR, QWEN3, QWEN3_NEXT, QWEN3_5)
 
 
 def family_of(model_type: str | None) -> Family:

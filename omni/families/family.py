@@ -1,10 +1,13 @@
 """What the library knows of a family: which configuration it reads, and where each parameter lies in its files."""
 
-from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from omni.config import ModelConfig
+from omni.families.layouts import LayOut, on_a_clock
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,8 @@ class Source:
         parts: names of the tensors that lie one after another along the next axis, such as gate and up projections.
         numbers: what `{0}` counts, such as every fourth layer; from 0 on when None.
         otherwise: where the parameter lies in files that have no tensor of this name.
+        transposed: whether the last two axes of each tensor are the other way round on disk. A file may have them as
+            the parameter does all the same: `as_stored` tells by their shapes.
     """
 
     pattern: str
@@ -24,6 +29,7 @@ class Source:
     parts: tuple[str, ...] = ()
     numbers: range | None = None
     otherwise: "Source | None" = None
+    transposed: bool = False
 
     def pieces(self, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[int | slice, ...], tuple[int, ...]]]:
         """The tensors that make up a parameter: name, the place in the parameter, and the shape on disk."""
@@ -31,19 +37,39 @@ class Source:
         for lead in _indices(shape[: self.stacked]):
             named = lead if self.numbers is None else (self.numbers[lead[0]], *lead[1:])
             if not self.parts:
-                yield self.pattern.format(*named), lead, rest
+                yield self.pattern.format(*named), lead, self._on_disk(rest)
                 continue
             size = rest[0] // len(self.parts)
             for i, part in enumerate(self.parts):
                 place = (*lead, slice(i * size, (i + 1) * size))
-                yield self.pattern.format(*named, part=part), place, (size, *rest[1:])
+                yield self.pattern.format(*named, part=part), place, self._on_disk((size, *rest[1:]))
 
-    def among(self, names: Container[str], shape: tuple[int, ...]) -> "Source":
-        """This source, or the other one where that is what the files have."""
-        if self.otherwise is None:
-            return self
-        ours, theirs = (next(source.pieces(shape))[0] for source in (self, self.otherwise))
-        return self.otherwise if ours not in names and theirs in names else self
+    def numbered(self, numbers: range) -> "Source":
+        """This source of the layers of those numbers."""
+        otherwise = self.otherwise and self.otherwise.numbered(numbers)
+        return replace(self, numbers=numbers, otherwise=otherwise)
+
+    def as_stored(self, shape: tuple[int, ...], stored: Mapping[str, Any]) -> "Source":
+        """This source as a file has it: the other one, or with its axes the other way round.
+
+        Args:
+            shape: the parameter's.
+            stored: canonical tensor name -> something with a `.shape`.
+        """
+        if self.otherwise is not None:
+            ours, theirs = (next(source.pieces(shape))[0] for source in (self, self.otherwise))
+            if ours not in stored and theirs in stored:
+                return self.otherwise.as_stored(shape, stored)
+        straight = replace(self, transposed=False)
+        fits = all(name in stored and stored[name].shape == size for name, _, size in straight.pieces(shape))
+        return straight if fits else self
+
+    def turned(self, piece: np.ndarray) -> np.ndarray:
+        """A piece as the parameter has it, from one as it lies on disk; and the other way round."""
+        return piece.swapaxes(-1, -2) if self.transposed else piece
+
+    def _on_disk(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*shape[:-2], shape[-1], shape[-2]) if self.transposed else shape
 
 
 def _indices(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -67,6 +93,7 @@ class Family:
         prefixes: tensor prefixes found in files -> canonical ones; the longest that fits wins.
         skipped: prefixes of tensors that belong to parts this library does not run (speech output).
         template: file name of the default chat template in omni/assets/templates.
+        lay_out: how a prompt with media is laid out.
         saved_config: config.json -> config.json of a directory that lacks the skipped tensors.
     """
 
@@ -77,6 +104,7 @@ class Family:
     prefixes: Mapping[str, str]
     skipped: tuple[str, ...]
     template: str
+    lay_out: LayOut = on_a_clock
     saved_config: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
 
     def canonical(self, name: str) -> str | None:

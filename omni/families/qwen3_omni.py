@@ -10,6 +10,8 @@ from omni.errors import CheckpointError
 from omni.families.family import Family
 from omni.families.sources import sources
 
+_TOKENS = ("image_token_id", "video_token_id", "audio_token_id", "audio_start_token_id", "audio_end_token_id")
+
 
 def _read_omni(raw: Mapping[str, Any]) -> ModelConfig:
     thinker = raw.get("thinker_config", raw)
@@ -22,7 +24,7 @@ def _read_omni(raw: Mapping[str, Any]) -> ModelConfig:
         vision=VisionConfig.from_dict(thinker["vision_config"]),
         audio=AudioConfig.from_dict(thinker["audio_config"]),
         text=TextConfig.from_dict(text),
-        tokens=SpecialTokens.from_dict(thinker),
+        tokens=SpecialTokens.from_dict(thinker, _TOKENS),
         position_id_per_seconds=float(thinker.get("position_id_per_seconds", 25)),
         dtype=thinker.get("dtype") or thinker.get("torch_dtype") or raw.get("dtype") or raw.get("torch_dtype"),
     )

@@ -1,27 +1,42 @@
 """Where the parameters of each part lie in the files, under the names that most families share."""
 
+from collections.abc import Mapping
+
 from encoders.config import AudioConfig, VisionConfig
 from omni.config import ModelConfig
 from omni.decoder.config import TextConfig
 from omni.decoder.depth import Block
 from omni.families.family import Source
 
+OMNI_MERGERS = {"norm": "ln_q", "linear_fc1": "mlp.0", "linear_fc2": "mlp.2", "deepstack_mergers": "merger_list"}
+VL_MERGERS = {
+    "norm": "norm",
+    "linear_fc1": "linear_fc1",
+    "linear_fc2": "linear_fc2",
+    "deepstack_mergers": "deepstack_merger_list",
+}
+
 
 def _with_bias(prefix: str, pattern: str, stacked: int = 0) -> dict[str, Source]:
     return {f"{prefix}.{leaf}": Source(f"{pattern}.{leaf}", stacked) for leaf in ("weight", "bias")}
 
 
-def vision_sources(config: VisionConfig) -> dict[str, Source]:
-    """The vision tower."""
+def vision_sources(config: VisionConfig, mergers: Mapping[str, str] = OMNI_MERGERS) -> dict[str, Source]:
+    """The vision tower.
+
+    Args:
+        config: the tower's.
+        mergers: our names in its projector -> theirs.
+    """
     found = {"vision.encoder.pos_embed.weight": Source("visual.pos_embed.weight")}
     found |= _with_bias("vision.encoder.patch_embed.proj", "visual.patch_embed.proj")
     for name in ("norm1", "norm2", "attn.qkv", "attn.proj", "mlp.linear_fc1", "mlp.linear_fc2"):
         found |= _with_bias(f"vision.encoder.blocks.{name}", f"visual.blocks.{{0}}.{name}", stacked=1)
-    for ours, theirs in (("norm", "ln_q"), ("linear_fc1", "mlp.0"), ("linear_fc2", "mlp.2")):
-        found |= _with_bias(f"vision.projector.merger.{ours}", f"visual.merger.{theirs}")
+    for name in ("norm", "linear_fc1", "linear_fc2"):
+        found |= _with_bias(f"vision.projector.merger.{name}", f"visual.merger.{mergers[name]}")
         if config.deepstack_visual_indexes:
-            ours = f"vision.projector.deepstack_mergers.{ours}"
-            found |= _with_bias(ours, f"visual.merger_list.{{0}}.{theirs}", stacked=1)
+            pattern = f"visual.{mergers['deepstack_mergers']}.{{0}}.{mergers[name]}"
+            found |= _with_bias(f"vision.projector.deepstack_mergers.{name}", pattern, stacked=1)
     return found
 
 
@@ -38,21 +53,38 @@ def audio_sources(_: AudioConfig) -> dict[str, Source]:
     return found
 
 
-def text_sources(config: TextConfig) -> dict[str, Source]:
-    """The text decoder, a stack of layers for each of its blocks."""
+EXPERTS = "model.layers.{0}.mlp.experts"
+FUSED = {name: Source(f"{EXPERTS}.{name}", stacked=1) for name in ("gate_up_proj", "down_proj")}
+"""All experts of a layer in one tensor."""
+ONE_BY_ONE = {
+    "gate_up_proj": Source(
+        EXPERTS + ".{1}.{part}.weight", stacked=2, parts=("gate_proj", "up_proj"), otherwise=FUSED["gate_up_proj"]
+    ),
+    "down_proj": Source(EXPERTS + ".{1}.down_proj.weight", stacked=2, otherwise=FUSED["down_proj"]),
+}
+"""Each expert's matrices by themselves, or fused where files have them so."""
+
+
+def text_sources(config: TextConfig, experts: Mapping[str, Source] = ONE_BY_ONE) -> dict[str, Source]:
+    """The text decoder, a stack of layers for each of its blocks.
+
+    Args:
+        config: the decoder's.
+        experts: where the two matrices of all experts lie, where it has any.
+    """
     found = {
         "text.embed_tokens.weight": Source("model.embed_tokens.weight"),
         "text.norm.weight": Source("model.norm.weight"),
     }
     for i, block in enumerate(config.blocks):
         prefix = "text.layers" if len(config.blocks) == 1 else f"text.layers.{i}"
-        found |= {f"{prefix}.{name}": source for name, source in _layer_sources(config, block).items()}
-    if not config.tie_word_embeddings:
+        found |= {f"{prefix}.{name}": source for name, source in _layer_sources(config, block, experts).items()}
+    if config.own_head:
         found["text.lm_head.weight"] = Source("lm_head.weight")
     return found
 
 
-def _layer_sources(config: TextConfig, block: Block) -> dict[str, Source]:
+def _layer_sources(config: TextConfig, block: Block, experts: Mapping[str, Source]) -> dict[str, Source]:
     """The parameters of one stack of layers, each layer under its own number in the files."""
     numbers = block.layers
     found: dict[str, Source] = {}
@@ -72,10 +104,7 @@ def _layer_sources(config: TextConfig, block: Block) -> dict[str, Source]:
         weights.append("mlp.gate")
         if config.shared_expert_intermediate_size:
             weights += ["mlp.shared_expert_gate", *(f"mlp.shared_expert.{name}" for name in gated)]
-        one = "model.layers.{0}.mlp.experts.{1}"
-        for name, parts in (("gate_up_proj", gated[:2]), ("down_proj", gated[2:])):
-            fused = Source(f"model.layers.{{0}}.mlp.experts.{name}", 1, numbers=numbers)
-            found[f"mlp.experts.{name}"] = Source(one + ".{part}.weight", 2, parts, numbers, otherwise=fused)
+        found |= {f"mlp.experts.{name}": source.numbered(numbers) for name, source in experts.items()}
     else:
         weights += [f"mlp.{name}" for name in gated]
     for name in weights:

@@ -8,12 +8,13 @@ whatever lengths users bring.
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Bool, Float, Int32
+from jaxtyping import Bool, Float, Float32, Int32
 
 from omni.decoder.cache import KVCache
 from omni.decoder.model import TextDecoder
@@ -22,6 +23,9 @@ from omni.generation.sampling import Sampling, sample
 
 PREFILL_LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
 _FIRST_CAPACITY = 256
+
+Wanted = Literal["logits", "every_logits", "hidden"]
+"""What a prefill gives: scores after the last tokens, or after all, or the last tokens' hidden states."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,30 +97,36 @@ class Engine:
         self._dtype = decoder.dtype
         self._max_tokens = max_tokens
 
+    @property
+    def width(self) -> int:
+        """Width of the hidden state."""
+        return self._config.hidden_size
+
     def start(self, prompts: Sequence[Prompt]) -> Session:
         """Prefills a batch; its `logits` are those of each row's last token."""
         self._check_lengths(prompts)
-        batch = len(prompts)
-        capacity = _capacity(max(len(prompt) for prompt in prompts) + 1)
-        cache = KVCache.create(self._config, batch, capacity, self._dtype)
-        session = Session(cache, np.zeros(batch, np.int32), np.zeros(batch, np.float32))
-        self.extend(session, prompts, [0] * batch)
+        session = self._session(len(prompts), max(len(prompt) for prompt in prompts) + 1)
+        self.extend(session, prompts, [0] * len(prompts))
         return session
 
     def extend(self, session: Session, prompts: Sequence[Prompt], starts: Sequence[int]) -> None:
         """Reads each prompt from its `start` on into a session that holds what came before."""
         self._check_lengths(prompts)
-        for logits in self._chunks(session, prompts, starts, every=False):
+        for logits in self._chunks(session, prompts, starts, "logits"):
             session.logits = logits
 
     def logits(self, prompt: Prompt) -> Float[np.ndarray, "tokens vocabulary"]:
         """Next-token scores after every token of a prompt."""
         self._check_lengths([prompt])
-        capacity = _capacity(len(prompt))
-        cache = KVCache.create(self._config, 1, capacity, self._dtype)
-        session = Session(cache, np.zeros(1, np.int32), np.zeros(1, np.float32))
-        chunks = self._chunks(session, [prompt], [0], every=True)
+        chunks = self._chunks(self._session(1, len(prompt)), [prompt], [0], "every_logits")
         return np.concatenate([np.asarray(chunk[0]) for chunk in chunks])[: len(prompt)]
+
+    def hidden(self, prompts: Sequence[Prompt]) -> Float32[np.ndarray, "batch width"]:
+        """The hidden state of each prompt's last token, after the final norm."""
+        self._check_lengths(prompts)
+        session = self._session(len(prompts), max(len(prompt) for prompt in prompts))
+        (found,) = self._chunks(session, prompts, [0] * len(prompts), "hidden")
+        return np.asarray(found)
 
     def decode(
         self,
@@ -163,9 +173,17 @@ class Engine:
             session.next_positions = session.next_positions + active
             session.logits = None
 
+    def _session(self, batch: int, tokens: int) -> Session:
+        """Rows that have read nothing, with room for so many tokens."""
+        cache = KVCache.create(self._config, batch, _capacity(tokens), self._dtype)
+        return Session(cache, np.zeros(batch, np.int32), np.zeros(batch, np.float32))
+
     def _chunks(
-        self, session: Session, prompts: Sequence[Prompt], starts: Sequence[int], *, every: bool
+        self, session: Session, prompts: Sequence[Prompt], starts: Sequence[int], wanted: Wanted
     ) -> Iterator[jax.Array]:
+        """Reads prompts chunk by chunk; yields what is wanted of all tokens chunk by chunk, of the last ones once."""
+        if wanted != "hidden" and not self._config.output_head:
+            raise InputError("no_output_head", "this model makes embeddings: it has no output head to write with")
         starts_now = np.asarray(starts, np.int32)
         ends = np.asarray([len(prompt) for prompt in prompts], np.int32)
         last: jax.Array | None = None
@@ -175,16 +193,16 @@ class Engine:
             counts = np.minimum(ends - starts_now, length).astype(np.int32)
             self._make_room(session, length)
             arrays = _gather(prompts, starts_now, counts, length, self._config.hidden_size)
-            session.cache, logits = _prefill(
-                self._graph, self._state, session.cache, *arrays, jnp.asarray(counts), every
+            session.cache, found = _prefill(
+                self._graph, self._state, session.cache, *arrays, jnp.asarray(counts), wanted
             )
             session.lengths = session.lengths + counts
             starts_now = starts_now + counts
-            if every:
-                yield logits
+            if wanted == "every_logits":
+                yield found
             else:
-                # A row that ended in an earlier chunk keeps the scores it got there.
-                last = logits if last is None else jnp.where(jnp.asarray(counts > 0)[:, None], logits, last)
+                # A row that ended in an earlier chunk keeps what it got there.
+                last = found if last is None else jnp.where(jnp.asarray(counts > 0)[:, None], found, last)
         session.next_positions = np.asarray([prompt.next_position for prompt in prompts], np.float32)
         if last is not None:
             yield last
@@ -237,7 +255,7 @@ def _gather(prompts: Sequence[Prompt], starts: np.ndarray, counts: np.ndarray, l
 
 
 @functools.partial(jax.jit, static_argnums=(0, 8), donate_argnums=(2,))
-def _prefill(graph, state, cache, ids, positions, media, deepstack, counts, every):
+def _prefill(graph, state, cache, ids, positions, media, deepstack, counts, wanted):
     decoder = nnx.merge(graph, state)
     x = decoder.embed(ids)
     if media is not None:
@@ -246,10 +264,10 @@ def _prefill(graph, state, cache, ids, positions, media, deepstack, counts, ever
     if deepstack is not None:
         deepstack = deepstack.astype(x.dtype)
     hidden, cache = decoder(x, positions, cache, counts, deepstack)
-    if not every:
+    if wanted != "every_logits":
         last = jnp.maximum(counts - 1, 0)
         hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
-    return cache, decoder.logits(hidden)
+    return cache, hidden.astype(jnp.float32) if wanted == "hidden" else decoder.logits(hidden)
 
 
 @functools.partial(jax.jit, static_argnums=(0,), donate_argnums=(2,))

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
 from encoders.layout import audio_token_count
-from omni.config import ModelConfig, SpecialTokens
+from omni.config import ModelConfig
 from omni.embedding import Embedding
 from omni.encoding import Features, as_medium
 from omni.errors import InputError
-from omni.layout import MediaLayout, Span, lay_out
+from omni.layout import MediaLayout, Span
 from omni.messages import parse
 from omni.model import Model
 from omni.template import Rendered
@@ -73,13 +73,7 @@ def make_example(model: Model, messages: Sequence[Mapping[str, Any]]) -> Example
         ends = [at for at, token in enumerate(tokens) if token in model.generation.eos_token_ids]
         said = (ends[0] + 1 if ends else len(tokens)) if i % 2 else 0
         ids += [token + _SAID for token in tokens[:said]] + tokens[said:]
-    layout = lay_out(
-        ids,
-        [_media_layout(f, track, config) for f, track in zip(media, tracks, strict=True)],
-        config.tokens or SpecialTokens(),
-        config.position_id_per_seconds,
-        config.vision.spatial_merge_size if config.vision else 2,
-    )
+    layout = model.lay_out(ids, [_media_layout(f, track, config) for f, track in zip(media, tracks, strict=True)])
     learned = layout.token_ids >= _SAID
     return Example(
         np.where(learned, layout.token_ids - _SAID, layout.token_ids),
@@ -142,4 +136,4 @@ def _media_layout(
     if track is not None:
         assert config.audio is not None
         heard = audio_token_count(track.mel.shape[1], config.audio)
-    return MediaLayout("video", tokens, (t, h, w), features.seconds_per_grid, heard)
+    return MediaLayout("video", tokens, (t, h, w), features.seconds_per_grid, heard, features.grid_timestamps)

@@ -15,9 +15,11 @@ import asr
 import text_families
 import tiny
 import torch
+import vl
 from load import relative_error
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     Qwen3ASRForConditionalGeneration,
     Qwen3OmniMoeForConditionalGeneration,
     Qwen3OmniMoeThinkerForConditionalGeneration,
@@ -44,6 +46,10 @@ def checkpoints(folder: Path) -> Iterator[tuple[str, Path, list[Any]]]:
         yield name, text_families.write_checkpoint(folder / name, name), [AutoModelForCausalLM]
     # Of the two namings the reference reads this one; tests/omni/test_asr.py holds that both are saved as they were.
     yield "asr", asr.write_checkpoint(folder / "asr", "hf"), [Qwen3ASRForConditionalGeneration]
+    for name in vl.NAMES:
+        yield name, vl.write_checkpoint(folder / name, name), [AutoModelForImageTextToText]
+    turned = vl.write_checkpoint(folder / "turned", "vl_moe", turned=True)
+    yield "vl_moe, experts turned", turned, [AutoModelForImageTextToText]
 
 
 def main() -> None:

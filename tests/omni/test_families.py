@@ -56,7 +56,7 @@ def test_the_real_configuration_builds_without_memory(real_config):
 @pytest.mark.parametrize(
     ("published", "billions"), [("Qwen3-Next-80B-A3B", 79.7), ("Qwen3.5-27B", 26.9), ("Qwen3.5-35B-A3B", 34.7)]
 )
-def test_real_hybrid_decoders_map_to_every_published_tensor(published, billions):
+def test_real_models_with_linear_layers_map_to_every_published_tensor(published, billions):
     raw = json.loads((GOLDEN / "text_configs.json").read_text())[published]
     wanted = json.loads((GOLDEN / "text_names.json").read_text())[published]
     family = family_of(raw["model_type"])
@@ -66,11 +66,16 @@ def test_real_hybrid_decoders_map_to_every_published_tensor(published, billions)
     sources = family.sources(config)
     assert set(shapes) == set(sources)
     # As in the files: experts fused where the patterns are, the decoder alone or within the multimodal model.
-    fused = {family.canonical(name).format(i) for name in wanted if name.endswith("_proj") for i in range(64)}
+    fused = {
+        family.canonical(name).format(i): jax.ShapeDtypeStruct(entry["shape"], "float32")
+        for name, entry in wanted.items()
+        for i in range(64)
+        if name.endswith("_proj")
+    }
     ours = collapse(
         (name, shape)
         for path, leaf in shapes.items()
-        for name, _, shape in sources[path].among(fused, leaf.shape).pieces(leaf.shape)
+        for name, _, shape in sources[path].as_stored(leaf.shape, fused).pieces(leaf.shape)
     )
     assert ours == {family.canonical(name): entry for name, entry in wanted.items()}
 
@@ -117,10 +122,10 @@ def test_a_source_gives_way_to_what_the_files_have():
     fused = Source("l.{0}.fused", 1)
     source = Source("l.{0}.e.{1}.w", 2, otherwise=fused)
     shape = (2, 3, 5)
-    assert source.among({"l.0.fused"}, shape) is fused
-    assert source.among({"l.0.e.0.w", "l.0.fused"}, shape) is source
-    assert source.among(set(), shape) is source
-    assert fused.among(set(), shape) is fused
+    one = jax.ShapeDtypeStruct((5,), "float32")
+    alone, both = {"l.0.fused": one}, {"l.0.fused": one, "l.0.e.0.w": one}
+    assert source.as_stored(shape, alone) == fused
+    assert source.as_stored(shape, both) == source.as_stored(shape, {}) == source
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,25 @@ def test_the_speech_recogniser_lengthens_short_clips(settings, least):
         np.testing.assert_array_equal(AudioProcessor(AudioConfig.from_dict(settings))(clip).mel, whole)
 
 
+def test_qwen3_vl_by_its_video_processor_or_its_processor(tmp_path):
+    size = {"shortest_edge": 4096, "longest_edge": 25165824}
+    limits = {"shortest_edge": 65536, "longest_edge": 16777216}
+    stills = {
+        "processor_class": "Qwen3VLProcessor",
+        "image_processor_type": "Qwen2VLImageProcessorFast",
+        "size": limits,
+    }
+    clips = {"video_processor_type": "Qwen3VLVideoProcessor", "size": size}
+    alone = VideoConfig.from_pretrained(folder(tmp_path, preprocessor_config=stills))
+    assert alone == VideoConfig(clip_limits=True, to_last_frame=True)
+    both = folder(tmp_path, video_preprocessor_config=clips)
+    wanted = VideoConfig(min_pixels=4096, max_pixels=25165824, clip_limits=True, to_last_frame=True)
+    assert VideoConfig.from_pretrained(both) == wanted
+    assert ImageConfig.from_pretrained(both) == ImageConfig(min_pixels=65536, max_pixels=16777216)
+    nested = {"processor_class": "Qwen3VLProcessor", "video_processor": {"size": size}}
+    assert VideoConfig.from_pretrained(folder(tmp_path, processor_config=nested)) == wanted
+
+
 def test_limits_in_both_spellings_the_older_one_first(tmp_path):
     size = {"shortest_edge": 5000, "longest_edge": 9000}
     newer = ImageConfig.from_pretrained(folder(tmp_path, preprocessor_config={"patch_size": 14, "size": size}))
@@ -117,7 +136,7 @@ def test_video_settings_of_their_own_file(tmp_path):
         (ImageConfig, {"patch_size": 0}, "patch_size"),
         (ImageConfig, {"min_pixels": 10, "max_pixels": 5}, "max_pixels"),
         (ImageConfig, {"image_std": [0.5, 0.5, 0.0]}, "image_std"),
-        (VideoConfig, {"video_processor_type": "Qwen3VLVideoProcessor"}, "video_processor_type"),
+        (VideoConfig, {"video_processor_type": "Glm4vVideoProcessor"}, "video_processor_type"),
         (VideoConfig, {"cap_pixels_per_frame": True}, "cap_pixels_per_frame"),
         (VideoConfig, {"fps": 0.0}, "fps"),
         (VideoConfig, {"min_frames": 5, "max_frames": 4}, "max_frames"),

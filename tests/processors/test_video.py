@@ -11,8 +11,9 @@ from PIL import Image
 
 from processors import InputError, VideoConfig, VideoProcessor, load_video
 from processors.decode_video import _on_screen
-from processors.patches import smart_resize
-from processors.sampling import frame_count, shown_at, spread
+from processors.patches import frame_size, smart_resize
+from processors.sampling import frame_count, sampled_rate, shown_at, spread
+from processors.video import VideoFeatures
 
 pytest.importorskip("av")
 
@@ -56,6 +57,46 @@ def test_the_frame_on_the_screen_is_taken(lengths, count):
     chosen = shown_at(edges[:-1], edges[-1], count)
     ticks = np.arange(count) * (edges[-1] / count)
     assert (edges[chosen] <= ticks + 2e-6).all() and (ticks < edges[chosen + 1]).all()
+
+
+QWEN3_VL = {"video_processor_type": "Qwen3VLVideoProcessor", "size": {"shortest_edge": 4096, "longest_edge": 25165824}}
+
+
+def test_frames_up_to_the_last_and_their_times_equal_qwen3_vls(golden, inputs):
+    archive, config = golden("vl"), VideoConfig.from_dict(QWEN3_VL)
+    frames, times = (np.split(archive[name], archive[f"{name}_ends"][:-1]) for name in ("frames", "times"))
+    for (total, rate, fps, wanted), want, stamps in zip(inputs.SAMPLINGS, frames, times, strict=True):
+        count = frame_count(total, total / rate, config, fps, wanted)
+        chosen = spread(total, count, config.to_last_frame)
+        np.testing.assert_array_equal(chosen, want)
+        pixels, grid = np.zeros((0, 1536), np.uint8), np.zeros((1, 3), np.int32)
+        made = VideoFeatures(pixels, grid, 2 / sampled_rate(chosen / rate), chosen / rate, None, config)
+        assert [f"{seconds:.1f}" for seconds in made.grid_timestamps] == stamps.tolist()
+
+
+def test_sizes_by_the_area_of_all_frames_equal_qwen3_vls(golden):
+    for frames, height, width, low, high, *size in golden("vl")["sizes"].tolist():
+        config = VideoConfig(min_pixels=low, max_pixels=high, clip_limits=True)
+        assert frame_size(frames, height, width, config) == tuple(size), (frames, height, width)
+
+
+def test_a_file_is_sampled_up_to_its_last_frame(video_file, frame_numbers):
+    config = VideoConfig.from_dict(QWEN3_VL)
+    data = video_file(EVEN)
+    assert frame_numbers(load_video(data, num_frames=5, config=config)) == [0, 25, 50, 74, 99]
+    made = VideoProcessor(config)(data, num_frames=5)
+    assert made.grid_thw[0, 0] == 3 and made.timestamps.tolist() == [0, 25 / 30, 50 / 30, 74 / 30, 99 / 30]
+    assert made.grid_timestamps == pytest.approx([12.5 / 30, 62 / 30, 99 / 30])
+    alone = VideoProcessor(config)(video_file(EVEN[:1]))
+    assert alone.grid_thw[0, 0] == 1 and alone.grid_timestamps == (0.0,)
+
+
+@given(st.integers(2, 400), st.floats(0.2, 60), st.integers(2, 300))
+def test_the_clock_reaches_the_last_frame_too(total, rate, count):
+    times = np.arange(total) / rate
+    chosen = shown_at(times, times[0] + total / rate, count, to_last=True)
+    assert chosen[0] == 0 and chosen[-1] == total - 1
+    np.testing.assert_array_equal(chosen, np.arange(count) * (total - 1) // (count - 1))
 
 
 @pytest.mark.parametrize(
