@@ -1,13 +1,17 @@
-"""Qwen3.5, dense and MoE: Qwen3-Next's layers with separate projections and three-axis positions; the text decoder."""
+"""Qwen3.5, dense and MoE: Qwen3-VL's tower and layout before Qwen3-Next's layers; or the text decoder alone."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from omni.config import ModelConfig
+from encoders.config import VisionConfig
+from omni.config import ModelConfig, SpecialTokens
 from omni.decoder.config import TextConfig
-from omni.families.family import Family
-from omni.families.sources import sources
+from omni.errors import CheckpointError
+from omni.families.family import Family, Source
+from omni.families.layouts import with_stamps
+from omni.families.qwen3_vl import TOKENS
+from omni.families.sources import VL_MERGERS, text_sources, vision_sources
 
 # What the reference's text configs take for fields that a config.json leaves out.
 _DEFAULTS: Mapping[str, Any] = {
@@ -25,13 +29,14 @@ _MOE: Mapping[str, Any] = {
     "shared_expert_intermediate_size": 512,
 }
 _SECTION = (11, 11, 10)
+# The tower is Qwen3-VL's, and gives nothing to the decoder's first layers.
+_VISION: Mapping[str, Any] = {"out_hidden_size": 3584, "deepstack_visual_indexes": ()}
 
 
-def read_text(raw: Mapping[str, Any]) -> TextConfig:
-    """The text config of either kind, whole or within a multimodal one."""
+def _read_text(raw: Mapping[str, Any], sparse: bool) -> TextConfig:
     if not raw.get("norm_topk_prob", True):
         raise ValueError("norm_topk_prob=False is not supported: the router of Qwen3.5 always normalises")
-    defaults = {**_DEFAULTS, **(_MOE if "moe" in raw["model_type"] else _DENSE)}
+    defaults = {**_DEFAULTS, **(_MOE if sparse else _DENSE)}
     text = TextConfig.from_dict({**defaults, **{name: value for name, value in raw.items() if value is not None}})
     rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
     section = text.mrope_section if rope.get("mrope_section") else _SECTION
@@ -39,19 +44,41 @@ def read_text(raw: Mapping[str, Any]) -> TextConfig:
 
 
 def _read(raw: Mapping[str, Any]) -> ModelConfig:
-    inner = raw.get("text_config") or raw
-    text = read_text({"tie_word_embeddings": raw.get("tie_word_embeddings", False), **inner})
+    alone = raw["model_type"].endswith("_text")
+    missing = [key for key in ("vision_config", "text_config") if not isinstance(raw.get(key), Mapping)]
+    if missing and not alone:
+        raise CheckpointError(f"config.json of a Qwen3.5 checkpoint lacks {', '.join(missing)}")
+    inner = raw if alone else raw["text_config"]
+    # The reference obeys the outer field; older files, and a decoder alone, have the inner one.
+    tied = raw.get("tie_word_embeddings", inner.get("tie_word_embeddings", False))
     dtypes = (part.get(name) for part in (raw, inner) for name in ("dtype", "torch_dtype"))
-    return ModelConfig(None, None, text, None, 1.0, next(filter(None, dtypes), None))
+    return ModelConfig(
+        vision=None if alone else VisionConfig.from_dict({**_VISION, **raw["vision_config"]}),
+        audio=None,
+        text=_read_text({**inner, "tie_word_embeddings": tied}, "moe" in raw["model_type"]),
+        tokens=None if alone else SpecialTokens.from_dict(raw, TOKENS),
+        position_id_per_seconds=1.0,
+        dtype=next(filter(None, dtypes), None),
+    )
+
+
+def _sources(config: ModelConfig) -> dict[str, Source]:
+    found: dict[str, Source] = {}
+    if config.vision is not None:
+        found |= vision_sources(config.vision, VL_MERGERS)
+    if config.text is not None:
+        found |= text_sources(config.text)
+    return found
 
 
 QWEN3_5 = Family(
     name="Qwen3.5",
-    model_types=("qwen3_5_text", "qwen3_5_moe_text"),
+    model_types=("qwen3_5", "qwen3_5_moe", "qwen3_5_text", "qwen3_5_moe_text"),
     read=_read,
-    sources=sources,
-    prefixes={"model.language_model.": "model."},
-    # Heads that guess several tokens ahead, and the tower that a decoder alone leaves out.
-    skipped=("mtp.", "model.visual."),
-    template="omni.jinja",
+    sources=_sources,
+    prefixes={"model.visual.": "visual.", "model.language_model.": "model.", "language_model.": "model."},
+    # Heads that guess several tokens ahead.
+    skipped=("mtp.",),
+    template="vl.jinja",
+    lay_out=with_stamps,
 )

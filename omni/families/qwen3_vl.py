@@ -21,7 +21,7 @@ _MOE = {
     "num_experts_per_tok": 4,
     "moe_intermediate_size": 1408,
 }
-_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 # All experts of a layer in one tensor, [experts, in, out] as published; transformers 5 saves [experts, out, in].
 _FUSED = {name: Source(f"{EXPERTS}.{name}", stacked=1, transposed=True) for name in ("gate_up_proj", "down_proj")}
 
@@ -43,7 +43,7 @@ def _read_vl(raw: Mapping[str, Any]) -> ModelConfig:
         vision=VisionConfig.from_dict({**_VISION, **raw["vision_config"]}),
         audio=None,
         text=TextConfig.from_dict({**(_MOE if sparse else _DENSE), **text}),
-        tokens=SpecialTokens.from_dict(raw, _TOKENS),
+        tokens=SpecialTokens.from_dict(raw, TOKENS),
         position_id_per_seconds=1.0,
         dtype=raw.get("dtype") or raw.get("torch_dtype") or text.get("dtype") or text.get("torch_dtype"),
     )

@@ -3,7 +3,7 @@
     python tests/golden/make_text_names.py
 
 Needs the `reference` extra. The models are built on the meta device. Qwen3-Next's files hold experts one by one;
-Qwen3.5's hold them in one tensor a layer, and the decoder within the multimodal model.
+Qwen3.5's hold them in one tensor a layer.
 """
 
 import json
@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 HERE = Path(__file__).parent
 
 
 def on_disk(name: str, shape: list[int], model_type: str) -> Iterator[tuple[str, list[int]]]:
     if model_type != "qwen3_next":
-        yield name.replace("model.", "model.language_model.", 1), shape
+        yield name, shape
     elif name.endswith("experts.gate_up_proj"):
         for e in range(shape[0]):
             for part in ("gate_proj", "up_proj"):
@@ -35,7 +35,8 @@ def main() -> None:
     found: dict[str, dict[str, dict]] = {}
     for published, raw in json.loads((HERE / "text_configs.json").read_text()).items():
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**raw))
+            kind = AutoModelForImageTextToText if "vision_config" in raw else AutoModelForCausalLM
+            model = kind.from_config(AutoConfig.for_model(**raw))
         names = found[published] = {}
         for name, tensor in model.state_dict().items():
             for held, shape in on_disk(name, list(tensor.shape), raw["model_type"]):

@@ -106,6 +106,8 @@ def make(name: str, directory: Path) -> tuple[dict[str, Any], dict[str, np.ndarr
                 seen = see(pixels, grid)
                 found[f"{case}/grid_thw"] = grid.numpy().astype(np.int32)
                 found[f"{case}/tokens"] = torch.cat(list(seen.pooler_output)).numpy()
+                if not hasattr(seen, "deepstack_features"):
+                    continue
                 found[f"{case}/deepstack"] = torch.stack([torch.cat(list(level)) for level in seen.deepstack_features])[
                     :, ::4
                 ].numpy()

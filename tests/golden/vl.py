@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from text_families import CONFIGS
+from text_families import tensors as text_tensors
 from tiny import (
     HERE,
     TOKENIZER,
@@ -72,6 +74,9 @@ TEXT: dict[str, dict[str, Any]] = {
     "vl": {**_TEXT, "model_type": "qwen3_vl_text", "tie_word_embeddings": True},
     "vl_moe": {**_TEXT, **_MOE, "model_type": "qwen3_vl_moe_text"},
 }
+# Qwen3.5: the same tower without deepstack, before a decoder with linear layers.
+for _name, _inner in (("qwen3_5", "qwen3_5_text"), ("qwen3_5_moe", "qwen3_5_moe_text")):
+    TEXT[_name] = {**CONFIGS[_inner], "vocab_size": VOCABULARY, "dtype": "float32"}
 NAMES = tuple(TEXT)
 
 
@@ -126,7 +131,7 @@ EMBEDDED: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def _vision() -> Iterator[Plan]:
+def _vision(deepstack: bool) -> Iterator[Plan]:
     width, hidden = VISION["hidden_size"], VISION["intermediate_size"]
     kernel = (VISION["in_channels"], VISION["temporal_patch_size"], VISION["patch_size"], VISION["patch_size"])
     yield "model.visual.patch_embed.proj.weight", (width, *kernel), 0.0, 4 / math.sqrt(math.prod(kernel))
@@ -141,7 +146,7 @@ def _vision() -> Iterator[Plan]:
         yield from _linear(f"{block}.mlp.linear_fc1", hidden, width)
         yield from _linear(f"{block}.mlp.linear_fc2", width, hidden)
     merged = width * VISION["spatial_merge_size"] ** 2
-    levels = range(len(VISION["deepstack_visual_indexes"]))
+    levels = range(len(VISION["deepstack_visual_indexes"]) if deepstack else 0)
     for merger, normed in {"merger": width, **{f"deepstack_merger_list.{i}": merged for i in levels}}.items():
         yield from _norm(f"model.visual.{merger}.norm", normed)
         yield from _linear(f"model.visual.{merger}.linear_fc1", merged, merged)
@@ -185,7 +190,13 @@ def tensors(name: str, *, turned: bool = False) -> dict[str, np.ndarray]:
         name: of the checkpoint.
         turned: experts as [experts, out, in], as transformers 5 saves them.
     """
-    found = {plan[0]: draw(*plan) for part in (_vision(), _text(TEXT[name])) for plan in part}
+    if name.startswith("qwen3_5"):
+        found = {plan[0]: draw(*plan) for plan in _vision(deepstack=False)}
+        for key, value in text_tensors(TEXT[name]):
+            inner = key.startswith(("lm_head", "model.language_model."))
+            found[key if inner else key.replace("model.", "model.language_model.", 1)] = value
+        return found
+    found = {plan[0]: draw(*plan) for part in (_vision(deepstack=True), _text(TEXT[name])) for plan in part}
     if turned:
         found = {key: v.swapaxes(1, 2) if ".mlp.experts." in key else v for key, v in found.items()}
     return found
@@ -194,18 +205,20 @@ def tensors(name: str, *, turned: bool = False) -> dict[str, np.ndarray]:
 def config(name: str) -> dict[str, Any]:
     """config.json."""
     ids, text = token_ids(), TEXT[name]
-    model_type = {"vl": "qwen3_vl", "vl_moe": "qwen3_vl_moe"}[name]
+    model_type = {"vl": "qwen3_vl", "vl_moe": "qwen3_vl_moe"}.get(name, name)
+    vision = {**VISION, "model_type": model_type}
+    if name.startswith("qwen3_5"):
+        vision["deepstack_visual_indexes"] = []
+    stem = {"vl": "Qwen3VL", "vl_moe": "Qwen3VLMoe", "qwen3_5": "Qwen3_5", "qwen3_5_moe": "Qwen3_5Moe"}[name]
     return {
-        "architectures": [
-            {"vl": "Qwen3VLForConditionalGeneration", "vl_moe": "Qwen3VLMoeForConditionalGeneration"}[name]
-        ],
+        "architectures": [f"{stem}ForConditionalGeneration"],
         "model_type": model_type,
         "image_token_id": ids["<|image_pad|>"],
         "video_token_id": ids["<|video_pad|>"],
         "vision_start_token_id": ids["<|vision_start|>"],
         "vision_end_token_id": ids["<|vision_end|>"],
         "text_config": text,
-        "vision_config": {**VISION, "model_type": model_type},
+        "vision_config": vision,
         "tie_word_embeddings": text.get("tie_word_embeddings", False),
     }
 
