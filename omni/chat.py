@@ -9,7 +9,7 @@ from omni.generation.engine import Session
 from omni.generation.run import Row, run, text_stream
 from omni.inputs import Inputs
 from omni.messages import parse
-from omni.reply import Reply
+from omni.reply import Reply, reply
 from omni.spoken import Spoken, spoken
 
 if TYPE_CHECKING:
@@ -76,8 +76,6 @@ class Chat:
         return self._pieces(given, encoded, row, full)
 
     def _pieces(self, given: dict, encoded: dict, row: Row, options: Any) -> Iterator[str]:
-        from omni.model import reply
-
         # Only now: another turn may have joined since the stream was made.
         inputs = self._model.prepare_turn([*self._encoded, encoded], self._spoken)
         cached, session = self._prefill(inputs)

@@ -167,4 +167,4 @@ class MediaEncoder:
         if part not in self.parts:
             raise InputError("no_media", f"this model has no {part} part")
         if tower is None:
-            raise InputError("part_not_loaded", f"this model was loaded without its {part} part, or has none")
+            raise InputError("part_not_loaded", f"this model was loaded without its {part} part")

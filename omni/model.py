@@ -16,7 +16,6 @@ from omni.chat import Chat
 from omni.config import GenerationConfig, ModelConfig
 from omni.decoder.model import TextDecoder
 from omni.embedding import Embedding
-from omni.embedding_prompt import as_conversation, is_prompt
 from omni.encoding import MediaEncoder, as_medium
 from omni.errors import InputError, check_batch_size
 from omni.generation.engine import Engine
@@ -25,12 +24,13 @@ from omni.generation.sampling import Sampling
 from omni.inputs import Inputs, check_media, from_layout, media_layout
 from omni.layout import Layout, MediaLayout
 from omni.messages import is_single, is_token_ids, parse
-from omni.reply import Reply, Usage
+from omni.reply import Reply, reply
 from omni.saving import Origin, save
 from omni.spoken import Spoken, encode_after
 from omni.template import ChatTemplate
 from omni.tokenizer import Tokenizer
 from omni.transcription import Transcriber, Transcript
+from omni.vectors import embed
 
 Message = Mapping[str, Any]
 TokenIds = Sequence[int | np.integer] | Integer[np.ndarray, "_"]
@@ -114,11 +114,10 @@ class Model:
     def embed(
         self, inputs: Any, *, instruction: str | None = None, batch_size: int = 8
     ) -> Float32[np.ndarray, "width"] | Float32[np.ndarray, "items width"]:
-        """One vector for text, media, or both together: the decoder's last hidden state, of length 1.
+        """One vector for text, media, or both: the hidden state of the last token after the final norm, of length 1.
 
-        The recipe of Qwen3-VL-Embedding: the instruction is the system message, what is embedded the user's, and the
-        hidden state of the prompt's last token, after the final norm, is normalised (L2). Other models give vectors
-        too, though none that they were trained to give.
+        The recipe of Qwen3-VL-Embedding: the instruction is the system message, what is embedded the user's. Other
+        models give vectors too, though none that they were trained to give.
 
         Args:
             inputs: a string, which is text; a medium as `encode` takes it, paths as `pathlib.Path` or `omni.Image`;
@@ -133,19 +132,7 @@ class Model:
         Raises:
             InputError: something cannot be used, or an instruction is given twice.
         """
-        check_batch_size(batch_size)
-        single = not isinstance(inputs, list | tuple) or is_prompt(inputs)
-        items = [inputs] if single else list(inputs)
-        found = []
-        for start in range(0, len(items), batch_size):
-            batch = [as_conversation(item, instruction) for item in items[start : start + batch_size]]
-            ready = iter(self._prepare_all([c for c in batch if not isinstance(c, Inputs)], True))
-            prompts = [(c if isinstance(c, Inputs) else next(ready)).to_prompt() for c in batch]
-            found.append(self.engine.hidden(prompts))
-        width = self.engine.width
-        vectors = np.concatenate([np.zeros((0, width), np.float32), *found])
-        vectors /= np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-        return vectors[0] if single else vectors
+        return embed(self, inputs, instruction, batch_size)
 
     # --- conversations ------------------------------------------------------------------------------------------
 
@@ -159,7 +146,7 @@ class Model:
         Raises:
             InputError: the messages or a medium cannot be used.
         """
-        return self._prepare_all([messages], add_generation_prompt)[0]
+        return self.prepare_all([messages], add_generation_prompt)[0]
 
     def logits(self, inputs: Inputs | TokenIds) -> Float[np.ndarray, "tokens vocabulary"]:
         """Next-token scores after every token.
@@ -232,7 +219,7 @@ class Model:
         conversations = [messages] if single else list(messages)
         check_batch_size(batch_size)
         options = self.options(len(conversations), max_new_tokens, temperature, top_p, top_k, seed, stop)
-        inputs = self._prepare_all(conversations, add_generation_prompt=True)
+        inputs = self.prepare_all(conversations, add_generation_prompt=True)
         replies: list[Reply] = []
         for start in range(0, len(inputs), batch_size):
             seeds = options.seeds[start : start + batch_size]
@@ -416,9 +403,9 @@ class Model:
 
     def prepare_turn(self, messages: Sequence[Message], before: Spoken | None) -> Inputs:
         """As `prepare`, keeping the tokens of what was spoken before."""
-        return self._prepare_all([messages], add_generation_prompt=True, before=before)[0]
+        return self.prepare_all([messages], add_generation_prompt=True, before=before)[0]
 
-    def _prepare_all(
+    def prepare_all(
         self, conversations: Sequence[Conversation], add_generation_prompt: bool, before: Spoken | None = None
     ) -> list[Inputs]:
         """Renders every conversation; encodes all their media together."""
@@ -455,12 +442,6 @@ class Model:
         if self.config.text is None:
             raise InputError("part_not_loaded", "this model was loaded without its text part")
         return Inputs.from_token_ids(token_ids, self.config.text.vocab_size)
-
-
-def reply(row: Row, prompt_tokens: int, cached_tokens: int) -> Reply:
-    """A finished row as a reply."""
-    text = row.text.text if row.text is not None else ""
-    return Reply(text, row.token_ids, row.finish_reason, Usage(prompt_tokens, cached_tokens, len(row.token_ids)))
 
 
 def _engine(parts: Any) -> Engine | None:

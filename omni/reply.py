@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from omni.generation.run import Row
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -34,3 +36,9 @@ class Reply:
     token_ids: list[int]
     finish_reason: Literal["stop", "length"]
     usage: Usage
+
+
+def reply(row: Row, prompt_tokens: int, cached_tokens: int) -> Reply:
+    """A finished row as a reply."""
+    text = row.text.text if row.text is not None else ""
+    return Reply(text, row.token_ids, row.finish_reason, Usage(prompt_tokens, cached_tokens, len(row.token_ids)))

@@ -11,7 +11,7 @@ import vl
 from load import DATA, relative_error, with_media
 
 import omni
-from omni.embedding_prompt import as_conversation
+from omni.vectors import as_conversation
 
 
 @pytest.fixture(scope="module")

@@ -1,24 +1,41 @@
-"""What is put before a model that makes embeddings: the recipe of Qwen3-VL-Embedding."""
+"""Vectors of prompts: the recipe of Qwen3-VL-Embedding."""
 
 import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from omni.embedding import Embedding
 from omni.encoding import as_medium
-from omni.errors import InputError, shown
+from omni.errors import InputError, check_batch_size, shown
 from omni.inputs import Inputs
+from omni.messages import is_token_ids
+
+if TYPE_CHECKING:
+    from omni.model import Model
 
 INSTRUCTION = "Represent the user's input."
 # What stands for a text without a character.
 _NOTHING = "NULL"
 
 
-def is_prompt(value: Any) -> bool:
-    """Whether a value is one prompt: messages, token ids, or prepared inputs."""
-    return isinstance(value, Inputs) or _is_messages(value) or _is_ids(value)
+def embed(
+    model: "Model", inputs: Any, instruction: Any, batch_size: Any
+) -> Float32[np.ndarray, "width"] | Float32[np.ndarray, "items width"]:
+    """The last hidden state of one prompt or of many, of length 1; see `Model.embed`."""
+    check_batch_size(batch_size)
+    single = not isinstance(inputs, list | tuple) or _is_messages(inputs) or _is_ids(inputs)
+    items = [inputs] if single else list(inputs)
+    found = [np.zeros((0, model.engine.width), np.float32)]
+    for start in range(0, len(items), batch_size):
+        batch = [as_conversation(item, instruction) for item in items[start : start + batch_size]]
+        ready = iter(model.prepare_all([one for one in batch if not isinstance(one, Inputs)], True))
+        found.append(model.engine.hidden([(o if isinstance(o, Inputs) else next(ready)).to_prompt() for o in batch]))
+    vectors = np.concatenate(found)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    return vectors[0] if single else vectors
 
 
 def as_conversation(item: Any, instruction: Any) -> Any:
@@ -52,7 +69,7 @@ def _is_messages(value: Any) -> bool:
 def _is_ids(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.ndim == 1 and value.dtype.kind in "iu"
-    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], int | np.integer)
+    return isinstance(value, list | tuple) and is_token_ids(value)
 
 
 def _punctuated(instruction: str) -> str:
