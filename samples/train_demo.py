@@ -1,0 +1,48 @@
+"""Trains the checkpoint behind `omni.load("demo")` from nothing, on what make_demo_data.py made.
+
+    python samples/train_demo.py DATA OUT [--steps 20000]
+
+A run that was killed goes on where it was last saved.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from flax import nnx
+from tqdm import tqdm
+
+import omni
+from omni.loading import Parts
+from omni.training import TrainingOptions, read_jsonl, train
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    arguments = parser.parse_args()
+    model = omni.load("demo", dtype="float32")
+    # The sizes of the checkpoint that is there, and new weights.
+    fresh = Parts(model.config, model.media.image.config, rngs=nnx.Rngs(0))
+    nnx.update(model.parts, nnx.state(fresh, nnx.Param))
+    options = TrainingOptions(arguments.steps, arguments.batch_size, arguments.lr, save_every=500)
+    conversations = read_jsonl(arguments.data / "train.jsonl")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    recent = 0.0
+    with tqdm(total=arguments.steps, unit="step") as bar, (arguments.out / "metrics.jsonl").open("a") as log:
+        for metrics in train(model, conversations, arguments.out / "state", options):
+            bar.update(metrics.step - bar.n)
+            recent = metrics.loss if recent == 0 else 0.98 * recent + 0.02 * metrics.loss
+            bar.set_postfix(loss=f"{recent:.3f}", refresh=False)
+            if metrics.step % 50 == 0:
+                log.write(json.dumps({"step": metrics.step, "loss": round(recent, 4)}) + "\n")
+                log.flush()
+    model.save(arguments.out, overwrite=True)
+
+
+if __name__ == "__main__":
+    main()
