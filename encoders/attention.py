@@ -38,27 +38,32 @@ def attend_in_chunks(
     """One head's chunk of queries after another; chunks of pads alone are skipped."""
     R, L, N, H = q.shape
     C = _divisor(L, min(384, max(64, _CHUNK_SCORES // L)))
-    q_XCH = q.reshape(R, L // C, C, N, H).transpose(0, 3, 1, 2, 4).reshape(-1, C, H)
+    q_YPCH = q.reshape(R, L // C, C, N, H).transpose(0, 3, 1, 2, 4).reshape(R * N, L // C, C, H)
     k_YLH, v_YLH = (a.transpose(0, 2, 1, 3).reshape(R * N, L, H) for a in (k, v))
 
-    def chunk(inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
-        index, q_CH = inputs
-        head, part = index // (L // C), index % (L // C)
-        length = lengths[head // N]
+    # Keys and values come in as the loop's own: a gradient is then written once, and not added to those of all heads.
+    def head(inputs: tuple[jax.Array, ...]) -> jax.Array:
+        q_PCH, k_LH, v_LH, length = inputs
 
-        def scores() -> jax.Array:
-            s_CL = lax.dot_general(q_CH, k_YLH[head], (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
-            s_CL = jnp.where(jnp.arange(L) < length, s_CL * H**-0.5, -jnp.inf)
-            e_CL = jnp.exp(s_CL - s_CL.max(axis=-1, keepdims=True))
-            out_CH = lax.dot_general(
-                e_CL.astype(v.dtype), v_YLH[head], (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32
-            )
-            return (out_CH / e_CL.sum(axis=-1, keepdims=True)).astype(q.dtype)
+        @jax.checkpoint  # scores are made anew for a gradient: those of all heads would fill the memory
+        def chunk(inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
+            part, q_CH = inputs
 
-        return lax.cond(part * C < length, scores, lambda: jnp.zeros((C, H), q.dtype))
+            def scores() -> jax.Array:
+                s_CL = lax.dot_general(q_CH, k_LH, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+                s_CL = jnp.where(jnp.arange(L) < length, s_CL * H**-0.5, -jnp.inf)
+                e_CL = jnp.exp(s_CL - s_CL.max(axis=-1, keepdims=True))
+                out_CH = lax.dot_general(
+                    e_CL.astype(v.dtype), v_LH, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32
+                )
+                return (out_CH / e_CL.sum(axis=-1, keepdims=True)).astype(q.dtype)
 
-    out_XCH = lax.map(chunk, (jnp.arange(R * N * (L // C)), q_XCH))
-    return out_XCH.reshape(R, N, L // C, C, H).transpose(0, 2, 3, 1, 4).reshape(R, L, N, H)
+            return lax.cond(part * C < length, scores, lambda: jnp.zeros((C, H), q.dtype))
+
+        return lax.map(chunk, (jnp.arange(L // C), q_PCH))
+
+    out_YPCH = lax.map(head, (q_YPCH, k_YLH, v_YLH, jnp.repeat(lengths, N)))
+    return out_YPCH.reshape(R, N, L // C, C, H).transpose(0, 2, 3, 1, 4).reshape(R, L, N, H)
 
 
 def attend_in_blocks(
