@@ -14,7 +14,7 @@ demo: $(VENV)/.with-video  ## Encode a photo and a spoken clip, draw what the mo
 	$(BIN)/python samples/demo.py $(ARGS)
 
 test: $(VENV)/.with-test  ## Run every test.
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/.with-lint  ## Check style and formatting.
 	$(BIN)/ruff check .

@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 # Read by JAX when it is first imported, and by the processes that tests start. What the user has set stands.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("NPROC", "2")  # XLA's threads on the CPU
+# Most of the suite's time goes to compiling: quickly made programs do the same sums, a little slower.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
