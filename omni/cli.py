@@ -188,6 +188,7 @@ def train(
 ) -> None:
     """Train a checkpoint on conversations. A run that was killed goes on where it was last saved."""
     import omni
+    from omni.saving import holds_checkpoint
     from omni.training import LoRA, TrainingOptions, read_jsonl
     from omni.training import train as run
 
@@ -202,6 +203,8 @@ def train(
         save_every=save_every,
     )
     conversations = read_jsonl(data)
+    if holds_checkpoint(out) and not (out / "state").is_dir():
+        raise InputError("checkpoint_exists", f"{out} holds a checkpoint that no earlier run has trained")
     loaded = omni.load(model, dtype=dtype)
     with tqdm(total=steps, unit="step", disable=None) as bar, (_folder(out) / "metrics.jsonl").open("a") as log:
         for metrics in run(loaded, conversations, out / "state", options):

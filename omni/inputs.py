@@ -127,9 +127,9 @@ def check_media(media: Sequence[Embedding], config: ModelConfig) -> None:
                 raise InputError(
                     "bad_embedding", f"an embedding is {part.tokens.shape[1]} wide, and this model reads {wanted}"
                 )
-            if part.deepstack is None:
+            if part.deepstack is None and part.kind == "audio":
                 continue
-            levels.add(len(part.deepstack))
+            levels.add(0 if part.deepstack is None else len(part.deepstack))
             if len(levels) > 1:
                 numbers = " and ".join(map(str, sorted(levels)))
                 raise InputError("bad_embedding", f"the deepstack levels of embeddings and model differ: {numbers}")

@@ -94,7 +94,7 @@ def save(
         raise InputError("part_not_loaded", f"a checkpoint is saved whole, and this model was loaded without {missing}")
     if directory.exists() and not directory.is_dir():
         raise InputError("not_a_directory", "the place to save to is a file")
-    if not overwrite and any(_files_of_a_checkpoint(directory)):
+    if not overwrite and holds_checkpoint(directory):
         raise InputError("checkpoint_exists", "the directory holds a checkpoint already; overwrite=True replaces it")
     if not origin.directory.is_dir():
         raise CheckpointError("the directory that the model was loaded from, and its tokenizer with it, is gone")
@@ -200,6 +200,11 @@ def _config(origin: Origin, dtype: str) -> dict[str, Any]:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def holds_checkpoint(directory: Path) -> bool:
+    """Whether a directory, which need not exist, has files that saving there would replace."""
+    return any(_files_of_a_checkpoint(directory))
 
 
 def _files_of_a_checkpoint(directory: Path) -> list[Path]:

@@ -1,6 +1,5 @@
 """What every test runs under: shapes checked, a quiet CPU, fixed seeds, no network."""
 
-import functools
 import gc
 import importlib.util
 import ipaddress
@@ -57,14 +56,6 @@ def programs_are_dropped():
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
         gc.collect()
-
-
-@pytest.fixture(scope="session")
-def quick_jit():
-    """jax.jit that compiles in half the time, to programs that run slower."""
-    import jax  # not before the variables above, and not for the processors' tests
-
-    return functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def _is_local(host: object) -> bool:

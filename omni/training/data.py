@@ -31,7 +31,7 @@ def read_jsonl(path: Path) -> list[Conversation]:
             holds none.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # other separators may stand in strings
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InputError("bad_file", f"{path} cannot be read: {reason}") from error

@@ -74,11 +74,11 @@ def draw():
 
 
 @pytest.fixture(scope="session")
-def compiled(quick_jit):
+def compiled():
     """Makes a function that calls a module, compiled."""
 
     def make():
-        run = quick_jit(lambda graph, weights, *values: nnx.merge(graph, weights)(*values), static_argnums=0)
+        run = jax.jit(lambda graph, weights, *values: nnx.merge(graph, weights)(*values), static_argnums=0)
         return lambda module, *values: run(*nnx.split(module), *values)
 
     return make

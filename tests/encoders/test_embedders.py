@@ -94,13 +94,13 @@ def test_encoders_know_nothing_of_the_other_packages():
 
 
 @pytest.fixture
-def build(quick_jit):
+def build():
     """Draws a module's first weights, from a random stream that is cheap to compile."""
 
     def built(module):
         with jax.default_prng_impl("unsafe_rbg"):
             graph, _ = nnx.split(nnx.eval_shape(module))
-            return nnx.merge(graph, quick_jit(lambda: nnx.split(module())[1])())
+            return nnx.merge(graph, jax.jit(lambda: nnx.split(module())[1])())
 
     return built
 

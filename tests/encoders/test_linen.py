@@ -48,9 +48,9 @@ def assert_same(left, right):
     jax.tree.map(np.testing.assert_array_equal, left, right)
 
 
-def test_outputs_are_equal(case, apply, quick_jit):
+def test_outputs_are_equal(case, apply):
     module, sister, rows = case
-    found = quick_jit(sister.apply)({"params": linen.to_linen(module)}, *rows)
+    found = jax.jit(sister.apply)({"params": linen.to_linen(module)}, *rows)
     assert_same(found, apply(module, *rows))
 
 
@@ -88,13 +88,13 @@ def test_init_draws_by_its_key(small_audio):
     assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype(jnp.bfloat16)}
 
 
-def test_gradients_reach_every_parameter(case, quick_jit):
+def test_gradients_reach_every_parameter(case):
     module, sister, rows = case
 
     def score(params):
         return sum(jnp.sin(leaf).sum() for leaf in jax.tree.leaves(sister.apply({"params": params}, *rows)))
 
-    for path, slope in jax.tree_util.tree_leaves_with_path(quick_jit(jax.grad(score))(linen.to_linen(module))):
+    for path, slope in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(score))(linen.to_linen(module))):
         assert np.isfinite(slope).all(), path
         # A bias on every key moves all scores of a query alike, which the softmax does not see.
         assert np.abs(slope).max() > 1e-4 or [key.key for key in path[-2:]] == ["k_proj", "bias"], path
@@ -116,7 +116,7 @@ class Listener(nn.Module):
         return self.head(tokens + self.projector(hidden / 2)), tokens
 
 
-def test_inside_a_bigger_linen_module(draw, small_audio, apply, quick_jit):
+def test_inside_a_bigger_linen_module(draw, small_audio, apply):
     rows = arguments("AudioEncoder", small_audio)
     tower = draw(lambda: encoders.AudioTower(small_audio, rngs=nnx.Rngs(0)))
     listener = Listener(small_audio)
@@ -124,7 +124,7 @@ def test_inside_a_bigger_linen_module(draw, small_audio, apply, quick_jit):
     assert set(params) == {"encoder", "projector", "head"}
     params |= {name: linen.to_linen(getattr(tower, name)) for name in ("encoder", "projector")}
     params["head"] = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params["head"])
-    scores, tokens = quick_jit(listener.apply)({"params": params}, *rows)
+    scores, tokens = jax.jit(listener.apply)({"params": params}, *rows)
     assert scores.shape == (2, 6, 3)
     np.testing.assert_allclose(tokens, apply(tower, *rows), rtol=1e-5, atol=1e-5)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from cases import CONVERSATIONS
-from gradients import CASES, directions
+from gradients import CASES, summary
 from make_golden import DATA, Conversation, Reference
 from tiny import write_checkpoint
 
@@ -55,8 +55,7 @@ def main() -> None:
         loss.backward()
         found[f"{case}/loss"] = np.float32(loss.item())
         for name, gradient in on_disk(model):
-            along = directions(name, gradient.shape).reshape(-1, gradient.size) @ gradient.astype(np.float64).ravel()
-            found[f"{case}/{name}"] = np.asarray([np.linalg.norm(gradient.astype(np.float64)), *along])
+            found[f"{case}/{name}"] = summary(name, gradient)
         print(f"{case}: {run.ids.shape[1]} tokens, loss {loss.item():.4f}")
     np.savez_compressed(DATA / "gradients.npz", **found)
 

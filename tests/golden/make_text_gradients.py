@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gradients import directions
+from gradients import summary
 from make_gradients import on_disk
 from make_text_families import DATA
 from text_families import GRADIENTS, token_ids, write_checkpoint
@@ -31,8 +31,7 @@ def main() -> None:
         loss.backward()
         found[f"{name}/loss"] = np.float32(loss.item())
         for tensor, gradient in on_disk(model):
-            along = directions(tensor, gradient.shape).reshape(-1, gradient.size) @ gradient.astype(np.float64).ravel()
-            found[f"{name}/{tensor}"] = np.asarray([np.linalg.norm(gradient.astype(np.float64)), *along])
+            found[f"{name}/{tensor}"] = summary(tensor, gradient)
         print(f"{name}: loss {loss.item():.4f}")
     np.savez_compressed(DATA / "text_gradients.npz", **found)
 

@@ -13,7 +13,7 @@ import math
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,28 +116,34 @@ def _norm(name: str, width: int, *, bias: bool = True, mean: float = 1.0) -> Ite
         yield f"{name}.bias", (width,), 0.0, 0.2
 
 
-def _vision() -> Iterator[Plan]:
-    width, hidden = VISION["hidden_size"], VISION["intermediate_size"]
-    kernel = (VISION["in_channels"], VISION["temporal_patch_size"], VISION["patch_size"], VISION["patch_size"])
+def vision(sizes: Mapping[str, Any], tower: str, levels: str, names: Sequence[str]) -> Iterator[Plan]:
+    """A vision tower: the prefixes of its tensors and of its deepstack's mergers, and what a merger calls its own."""
+    width, hidden = sizes["hidden_size"], sizes["intermediate_size"]
+    kernel = (sizes["in_channels"], sizes["temporal_patch_size"], sizes["patch_size"], sizes["patch_size"])
     # Neighbouring pixels agree, so a kernel of independent weights nearly cancels: it needs more than 1 / sqrt(fan in).
-    yield "visual.patch_embed.proj.weight", (width, *kernel), 0.0, 4 / math.sqrt(math.prod(kernel))
-    yield "visual.patch_embed.proj.bias", (width,), 0.0, 0.2
-    yield "visual.pos_embed.weight", (VISION["num_position_embeddings"], width), 0.0, 0.5
-    for i in range(VISION["depth"]):
-        block = f"visual.blocks.{i}"
+    yield f"{tower}.patch_embed.proj.weight", (width, *kernel), 0.0, 4 / math.sqrt(math.prod(kernel))
+    yield f"{tower}.patch_embed.proj.bias", (width,), 0.0, 0.2
+    yield f"{tower}.pos_embed.weight", (sizes["num_position_embeddings"], width), 0.0, 0.5
+    for i in range(sizes["depth"]):
+        block = f"{tower}.blocks.{i}"
         yield from _norm(f"{block}.norm1", width)
         yield from _norm(f"{block}.norm2", width)
         yield from _linear(f"{block}.attn.qkv", 3 * width, width, gain=1.5)
         yield from _linear(f"{block}.attn.proj", width, width)
         yield from _linear(f"{block}.mlp.linear_fc1", hidden, width)
         yield from _linear(f"{block}.mlp.linear_fc2", width, hidden)
-    merged = width * VISION["spatial_merge_size"] ** 2
-    mergers = {"visual.merger": width}
-    mergers |= {f"visual.merger_list.{i}": merged for i in range(len(VISION["deepstack_visual_indexes"]))}
+    merged = width * sizes["spatial_merge_size"] ** 2
+    mergers = {f"{tower}.merger": width}
+    mergers |= {f"{tower}.{levels}.{i}": merged for i in range(len(sizes["deepstack_visual_indexes"]))}
+    norm, first, second = names
     for merger, normed in mergers.items():
-        yield from _norm(f"{merger}.ln_q", normed)
-        yield from _linear(f"{merger}.mlp.0", merged, merged)
-        yield from _linear(f"{merger}.mlp.2", VISION["out_hidden_size"], merged, gain=1.5)
+        yield from _norm(f"{merger}.{norm}", normed)
+        yield from _linear(f"{merger}.{first}", merged, merged)
+        yield from _linear(f"{merger}.{second}", sizes["out_hidden_size"], merged, gain=1.5)
+
+
+def _seen() -> Iterator[Plan]:
+    yield from vision(VISION, "visual", "merger_list", ("ln_q", "mlp.0", "mlp.2"))
 
 
 def _audio() -> Iterator[Plan]:
@@ -200,7 +206,7 @@ def draw(name: str, shape: tuple[int, ...], mean: float, deviation: float) -> np
 
 def tensors() -> Iterator[tuple[str, np.ndarray]]:
     """The thinker's tensors, float32, named as published less the `thinker.` prefix."""
-    for part in (_vision, _audio, _text):
+    for part in (_seen, _audio, _text):
         for plan in part():
             yield plan[0], draw(*plan)
 

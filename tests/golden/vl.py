@@ -23,6 +23,7 @@ from tiny import (
     _tokenizer_config,
     draw,
     token_ids,
+    vision,
     write_safetensors,
 )
 
@@ -131,26 +132,8 @@ EMBEDDED: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def _vision(deepstack: bool) -> Iterator[Plan]:
-    width, hidden = VISION["hidden_size"], VISION["intermediate_size"]
-    kernel = (VISION["in_channels"], VISION["temporal_patch_size"], VISION["patch_size"], VISION["patch_size"])
-    yield "model.visual.patch_embed.proj.weight", (width, *kernel), 0.0, 4 / math.sqrt(math.prod(kernel))
-    yield "model.visual.patch_embed.proj.bias", (width,), 0.0, 0.2
-    yield "model.visual.pos_embed.weight", (VISION["num_position_embeddings"], width), 0.0, 0.5
-    for i in range(VISION["depth"]):
-        block = f"model.visual.blocks.{i}"
-        yield from _norm(f"{block}.norm1", width)
-        yield from _norm(f"{block}.norm2", width)
-        yield from _linear(f"{block}.attn.qkv", 3 * width, width, gain=1.5)
-        yield from _linear(f"{block}.attn.proj", width, width)
-        yield from _linear(f"{block}.mlp.linear_fc1", hidden, width)
-        yield from _linear(f"{block}.mlp.linear_fc2", width, hidden)
-    merged = width * VISION["spatial_merge_size"] ** 2
-    levels = range(len(VISION["deepstack_visual_indexes"]) if deepstack else 0)
-    for merger, normed in {"merger": width, **{f"deepstack_merger_list.{i}": merged for i in levels}}.items():
-        yield from _norm(f"model.visual.{merger}.norm", normed)
-        yield from _linear(f"model.visual.{merger}.linear_fc1", merged, merged)
-        yield from _linear(f"model.visual.{merger}.linear_fc2", VISION["out_hidden_size"], merged, gain=1.5)
+def _vision(sizes: dict[str, Any]) -> Iterator[Plan]:
+    return vision(sizes, "model.visual", "deepstack_merger_list", ("norm", "linear_fc1", "linear_fc2"))
 
 
 def _text(config: dict[str, Any]) -> Iterator[Plan]:
@@ -191,12 +174,12 @@ def tensors(name: str, *, turned: bool = False) -> dict[str, np.ndarray]:
         turned: experts as [experts, out, in], as transformers 5 saves them.
     """
     if name.startswith("qwen3_5"):
-        found = {plan[0]: draw(*plan) for plan in _vision(deepstack=False)}
+        found = {plan[0]: draw(*plan) for plan in _vision(VISION | {"deepstack_visual_indexes": []})}
         for key, value in text_tensors(TEXT[name]):
             inner = key.startswith(("lm_head", "model.language_model."))
             found[key if inner else key.replace("model.", "model.language_model.", 1)] = value
         return found
-    found = {plan[0]: draw(*plan) for part in (_vision(deepstack=True), _text(TEXT[name])) for plan in part}
+    found = {plan[0]: draw(*plan) for part in (_vision(VISION), _text(TEXT[name])) for plan in part}
     if turned:
         found = {key: v.swapaxes(1, 2) if ".mlp.experts." in key else v for key, v in found.items()}
     return found

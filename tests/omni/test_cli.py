@@ -287,3 +287,9 @@ def test_train_refuses(run):
     assert code == 2 and lines(err) == [err.strip()] and "line 1 of data.jsonl" in err
     assert run("train", "absent.jsonl", "--out", "learned")[0] == 2
     assert not Path("learned").exists()
+    line = json.dumps({"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]})
+    Path("data.jsonl").write_text(line, "utf-8")
+    Path("mine").mkdir()
+    Path("mine/config.json").write_text("{}")
+    code, _, err = run("train", "data.jsonl", "--out", "mine")
+    assert code == 2 and "mine holds a checkpoint" in err and written("mine") == ["config.json"]

@@ -120,6 +120,7 @@ CASES = {
     "omni.Embedding('image', rows, None, (4, 6))": "bad_embedding",
     "m.generate(user(omni.Embedding('image', np.zeros((6, 8), np.float32), None, (1, 4, 6))))": "bad_embedding",
     "m.generate(user(omni.Embedding('image', e.tokens, e.deepstack[:2], (1, 4, 6))))": "bad_embedding",
+    "m.generate(user(omni.Embedding('image', e.tokens, None, (1, 4, 6))))": "bad_embedding",
     "m.generate(user(omni.Embedding('image', e.tokens, e.deepstack, (1, 4, 4))))": "bad_embedding",
     "m.generate(user(omni.Embedding('image', e.tokens)))": "bad_embedding",
     "m.generate(user(omni.Embedding('audio', np.zeros((6, 8), np.float32))))": "bad_embedding",

@@ -2,14 +2,26 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import media
 import numpy as np
 import pytest
 from flax import nnx
+from load import relative_error
 from PIL import Image
 
 import omni
-from omni.training import LoRA, TrainingOptions, batches, make_example, read_jsonl, train
+from omni.training import (
+    LoRA,
+    TrainingOptions,
+    batches,
+    collate,
+    hidden_states,
+    make_example,
+    read_jsonl,
+    train,
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +44,11 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def conversations(folder):
     return read_jsonl(folder / "facts.jsonl")
+
+
+def as_part(medium):
+    kind = type(medium).__name__.lower() if isinstance(medium, omni.Audio | omni.Video) else "image"
+    return {"type": kind, kind: medium}
 
 
 def demo():
@@ -130,6 +147,13 @@ def test_every_conversation_comes_in_every_epoch_beside_others_of_its_kind(tiny_
     assert model.tokenizer.decode(again.token_ids[0][again.learned[0]][:-1].tolist()) == epoch[5][0]
 
 
+def test_a_line_ends_where_jsonl_says(tmp_path):
+    said = "one\u2028two\x85three"
+    messages = [{"role": "user", "content": said}, {"role": "assistant", "content": "!"}]
+    (tmp_path / "data.jsonl").write_text(json.dumps({"messages": messages}, ensure_ascii=False) + "\r\n", "utf-8")
+    assert read_jsonl(tmp_path / "data.jsonl")[0][0]["content"] == said
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -168,3 +192,24 @@ def test_conversations_that_cannot_be_learned_are_named(messages, code, tmp_path
 def test_bad_options(options):
     with pytest.raises(omni.InputError):
         TrainingOptions(**{"steps": 1} | options)
+
+
+def test_a_batch_is_read_as_each_conversation_is_alone(tiny_checkpoint):
+    model = omni.load(tiny_checkpoint)
+    answer = {"role": "assistant", "content": "So it is."}
+    # A picture of 256 x 256 fills its row of the tower: alone, it fills the table to the last row.
+    full = np.random.RandomState(0).randint(0, 256, (256, 256, 3), np.uint8)
+    film = omni.Video(*media.video("four"), audio=omni.Audio(media.soundtrack("four"), media.RATE))
+    asked = [
+        ["Nothing to see."],
+        [as_part(omni.Audio(media.audio("short"), media.RATE)), "and", as_part(film)],
+        [as_part(media.image("odd")), as_part(media.image("tiny"))],
+        [as_part(full)],
+    ]
+    conversations = [[{"role": "user", "content": parts}, answer] for parts in asked]
+    for chosen in (conversations, conversations[-1:]):
+        batch = collate([make_example(model, messages) for messages in chosen], model.config)
+        scores = model.parts.text.logits(hidden_states(model.parts, jax.tree.map(jnp.asarray, batch)))
+        for row, messages in zip(np.asarray(scores), chosen, strict=True):
+            wanted = model.logits(model.prepare(messages, add_generation_prompt=False))
+            assert relative_error(row[: len(wanted)], wanted) < 1e-5
