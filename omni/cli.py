@@ -1,4 +1,4 @@
-"""The command line: omni chat, encode, transcribe, inspect, train, info."""
+"""The command line: omni chat, encode, transcribe, inspect, train, eval, info."""
 
 import dataclasses
 import json
@@ -7,13 +7,17 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from tqdm import tqdm
 
 from omni.errors import CheckpointError, InputError
+
+if TYPE_CHECKING:
+    from omni.evaluation import Score
 
 app = typer.Typer(
     help="Images, video and audio to embeddings and chat with Qwen3-Omni, in JAX.",
@@ -216,6 +220,59 @@ def train(
     typer.echo(f"{steps} steps on {len(conversations)} conversations; the checkpoint is in {out}")
 
 
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Argument(help="demo, a checkpoint directory, or a name on the hub.")],
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            help='Conversations with true answers, one {"messages": [...], "skill": "..."} a line, media beside the '
+            "file; or a .zip of all that. The checkpoint's own heldout.zip when not given."
+        ),
+    ] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="File for all results, a JSON object a line.")] = None,
+    show_wrong: Annotated[int, typer.Option(min=0, help="Print this many of the wrong answers.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="How many answers are decoded together.")] = 16,
+    dtype: Dtype = None,
+) -> None:
+    """Ask a model for every answer in a file, and count those that it gives word for word.
+
+    It answers greedily, and reads the true conversation before each answer. The table is Markdown.
+    """
+    import omni
+    from omni.evaluation import evaluate as run
+    from omni.evaluation import table, turns
+    from omni.loading import find_directory
+    from omni.records import read_records
+
+    if data is None:
+        data = find_directory(model) / "heldout.zip"
+        if not data.exists():
+            raise InputError("no_data", f"{model} comes without a heldout.zip: name a file of conversations")
+    records = read_records(data)
+    loaded = omni.load(model, dtype=dtype)
+    total, right, results = sum(len(turns(record.messages)) for record in records), 0, []
+    with (
+        _notes_last(),
+        nullcontext() if as_json is None else as_json.open("w", encoding="utf-8") as log,
+        tqdm(total=total, unit="answer", disable=None) as bar,
+    ):
+        for result in run(loaded, records, batch_size=batch_size):
+            results.append(result)
+            right += result.right
+            bar.update()
+            bar.set_postfix(right=f"{right / len(results):.1%}", refresh=False)
+            if log is not None:
+                log.write(json.dumps(result.to_dict(), ensure_ascii=False) + "\n")
+    typer.echo(_markdown(table(results)))
+    wrong = sorted((one for one in results if not one.right), key=lambda one: (one.index, one.turn))
+    for one in wrong[:show_wrong]:
+        typer.echo(
+            f"\nconversation {one.index + 1}, answer {one.turn} ({one.skill}): {one.question}\n"
+            f"  wanted  {one.wanted}\n  said    {one.said}"
+        )
+
+
 @app.command()
 def info(model: ModelName = "demo") -> None:
     """Say what a checkpoint is: parts, parameters, memory needed. Reads no weights."""
@@ -230,14 +287,38 @@ def _folder(path: Path) -> Path:
 
 
 def _answer(talk, message: str, media: list[str]) -> None:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with _notes_last():
         for piece in talk.stream(message, *media):
             typer.echo(piece, nl=False)
             sys.stdout.flush()
-    typer.echo()
+        typer.echo()
+
+
+@contextmanager
+def _notes_last() -> Iterator[None]:
+    """Says at the end, and once, what was warned of on the way."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
     for note in dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning):
         typer.echo(f"({note})", err=True)
+
+
+def _markdown(scores: "list[Score]") -> str:
+    """A table whose columns are aligned for those who read it as it is."""
+    rows = [("skill", "items", "right", "share", "95 % interval")]
+    for score in scores:
+        low, high = score.interval
+        name = " ".join(score.skill.split()).replace("|", "\\|")
+        share, interval = f"{score.share:.1%}", f"{low:.1%} to {high:.1%}"
+        rows.append((name, str(score.items), str(score.right), share, interval))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append(f"| {' | '.join([row[0].ljust(widths[0]), *cells[1:]])} |")
+    rule = "|".join("-" * (width + 1) + ":" for width in widths[1:])
+    return "\n".join([lines[0], f"|{'-' * (widths[0] + 2)}|{rule}|", *lines[1:]])
 
 
 def _lines() -> Iterator[str]:

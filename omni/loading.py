@@ -35,7 +35,7 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 # What is gone through one by one, under the names of all configs; their product counts tensors.
 _COUNTED = ("num_hidden_layers", "encoder_layers", "depth", "num_experts")
 _MOST_COUNTED = 1_000_000
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "heldout.zip"]
 
 
 class Parts(nnx.Module):
