@@ -267,10 +267,9 @@ def evaluate(
     typer.echo(_markdown(table(results)))
     wrong = sorted((one for one in results if not one.right), key=lambda one: (one.index, one.turn))
     for one in wrong[:show_wrong]:
-        typer.echo(
-            f"\nconversation {one.index + 1}, answer {one.turn} ({one.skill}): {one.question}\n"
-            f"  wanted  {one.wanted}\n  said    {one.said}"
-        )
+        question, wanted, said = (" ".join(text.split()) for text in (one.question, one.wanted, one.said))
+        typer.echo(f"\nconversation {one.index + 1}, answer {one.turn} ({one.skill}): {question}")
+        typer.echo(f"  wanted  {wanted}\n  said    {said}")
 
 
 @app.command()
