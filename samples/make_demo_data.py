@@ -2,7 +2,8 @@
 
     python samples/make_demo_data.py FOLDER [--count 40000] [--test 2000]
 
-Needs the `demo-data` extra, and espeak-ng and flite. Writes train.jsonl and test.jsonl with their media beside them.
+Needs the `demo-data` extra, and espeak-ng, flite and festival with festvox-kdlpc16k. Writes train.jsonl and test.jsonl
+with their media beside them.
 The two share no composition, no writer, no voice and no photograph.
 """
 
@@ -16,14 +17,12 @@ import numpy as np
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from samples.demo_recipe.conversations import SKILLS, knows
+from samples.demo_recipe.conversations import conversation
 
 
 def make(job: tuple[Path, str, int]) -> str:
     folder, split, index = job
     random = np.random.RandomState((index, split == "test"))
-    shares = np.array(list(SKILLS.values()), float)
-    skill = list(SKILLS)[random.choice(len(shares), p=shares / shares.sum())] if index % 100 else knows
     stored = 0
 
     def keep(content: bytes, suffix: str) -> str:
@@ -34,8 +33,8 @@ def make(job: tuple[Path, str, int]) -> str:
         (folder / name).write_bytes(content)
         return name
 
-    messages = skill(random, split == "test", keep)
-    return json.dumps({"messages": messages, "skill": skill.__name__})
+    messages, skill = conversation(random, split == "test", keep)
+    return json.dumps({"messages": messages, "skill": skill})
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Pictures of coloured shapes and of handwritten digits, with questions and true answers."""
+"""Pictures of coloured shapes and of handwritten digits."""
 
 import io
 from dataclasses import dataclass
@@ -69,29 +69,22 @@ def draw(
     ground = _ground(random, width, height, [COLOURS[t.colour] for t in things])
     canvas = ground.resize((width * 4, height * 4), Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(canvas)
+    cell = min(width, height) * 4 / 3
     for thing in things:
-        cell = min(width, height) * 4 / 3
-        radius = cell * random.uniform(0.3, 0.44)
-        x = (thing.x + 0.5 + random.uniform(-0.05, 0.05) + shift[0]) * width * 4 / 3
-        y = (thing.y + 0.5 + random.uniform(-0.05, 0.05) + shift[1]) * height * 4 / 3
+        # One thing alone may fill the picture; several must not touch.
+        most = 1.2 if len(things) == 1 and (thing.x, thing.y) == (1, 1) and shift == (0, 0) else 0.42
+        radius = cell * random.uniform(0.26, most)
+        x = (thing.x + 0.5 + random.uniform(-0.1, 0.1) + shift[0]) * width * 4 / 3
+        y = (thing.y + 0.5 + random.uniform(-0.1, 0.1) + shift[1]) * height * 4 / 3
         _draw_shape(pen, thing.shape, x, y, radius, _shade(random, COLOURS[thing.colour]), random.uniform(-12, 12))
     picture = canvas.resize((width, height), Image.Resampling.LANCZOS)
     return _worn(random, picture)
 
 
-def draw_digit(random: np.random.RandomState, digit: np.ndarray) -> Image.Image:
-    """A handwritten digit of 8 x 8 levels from 0 to 16, larger, slanted, in some ink on some paper."""
-    side = int(random.choice([96, 112, 128]))
-    grey = Image.fromarray((np.clip(digit / 16, 0, 1) * 255).astype(np.uint8)).resize(
-        (64, 64), Image.Resampling.BICUBIC
-    )
-    scale, turn, slant = random.uniform(0.6, 1.0), np.radians(random.uniform(-14, 14)), random.uniform(-0.2, 0.2)
-    matrix = np.array([[np.cos(turn), -np.sin(turn) + slant], [np.sin(turn), np.cos(turn)]]) * 64 / side / scale
-    middle = np.array([32, 32]) - matrix @ (np.array([side, side]) / 2 + random.uniform(-0.08, 0.08, 2) * side)
-    grey = grey.transform(
-        (side, side), Image.Transform.AFFINE, (*matrix[0], middle[0], *matrix[1], middle[1]), Image.Resampling.BICUBIC
-    )
-    weight = np.asarray(grey, np.float32)[..., None] / 255
+def draw_digits(random: np.random.RandomState, digits: np.ndarray) -> Image.Image:
+    """Handwritten digits of 8 x 8 levels from 0 to 16 in a row, larger, slanted, in some ink on some paper."""
+    side = int(random.choice([96, 112, 128])) if len(digits) == 1 else int(random.choice([64, 72, 80]))
+    weight = np.concatenate([_written(random, digit, side) for digit in digits], axis=1)[..., None]
     weight = np.clip(weight * random.uniform(1.1, 1.9) - random.uniform(0, 0.25), 0, 1)
     ink, paper = random.randint(0, 90, 3), random.randint(170, 256, 3)
     if random.rand() < 0.4:
@@ -99,10 +92,27 @@ def draw_digit(random: np.random.RandomState, digit: np.ndarray) -> Image.Image:
     return _worn(random, Image.fromarray((weight * ink + (1 - weight) * paper).astype(np.uint8)))
 
 
+def _written(random: np.random.RandomState, digit: np.ndarray, side: int) -> np.ndarray:
+    """How much ink lies where, from 0 to 1: the digit turned, slanted, narrowed and moved."""
+    grey = Image.fromarray((np.clip(digit / 16, 0, 1) * 255).astype(np.uint8)).resize(
+        (64, 64), Image.Resampling.BICUBIC
+    )
+    scale, turn, slant = random.uniform(0.6, 1.05), np.radians(random.uniform(-16, 16)), random.uniform(-0.25, 0.25)
+    matrix = np.array([[np.cos(turn), -np.sin(turn) + slant], [np.sin(turn), np.cos(turn)]]) * 64 / side / scale
+    matrix = matrix * [[random.uniform(0.85, 1.2)], [random.uniform(0.9, 1.1)]]
+    middle = np.array([32, 32]) - matrix @ (np.array([side, side]) / 2 + random.uniform(-0.08, 0.08, 2) * side)
+    grey = grey.transform(
+        (side, side), Image.Transform.AFFINE, (*matrix[0], middle[0], *matrix[1], middle[1]), Image.Resampling.BICUBIC
+    )
+    if random.rand() < 0.4:  # a thicker or a thinner pen
+        grey = grey.filter(ImageFilter.MaxFilter(3) if random.rand() < 0.5 else ImageFilter.MinFilter(3))
+    return np.asarray(grey, np.float32) / 255
+
+
 def encoded(random: np.random.RandomState, picture: Image.Image) -> tuple[bytes, str]:
     """The bytes of a file, and its suffix."""
     stream = io.BytesIO()
-    if random.rand() < 0.5:
+    if random.rand() < 0.7:
         picture.save(stream, "JPEG", quality=int(random.randint(55, 96)))
         return stream.getvalue(), "jpg"
     picture.save(stream, "PNG")
@@ -123,7 +133,7 @@ def _ground(random: np.random.RandomState, width: int, height: int, taken: list[
             if random.rand() < 0.5
             else np.full(3, random.randint(60, 256)) + random.randint(-8, 9, 3)
         )
-        if all(np.abs(colour - np.asarray(t)).sum() > 130 for t in taken):
+        if all(np.abs(colour - np.asarray(t)).sum() > 170 for t in taken):
             break
     plane = np.ones((height, width, 3)) * colour
     if random.rand() < 0.4:

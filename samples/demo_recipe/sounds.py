@@ -1,8 +1,9 @@
-"""Spoken words in many voices, and tones. Needs espeak-ng and flite, as Debian has them."""
+"""Spoken words in many voices, and tones. Needs espeak-ng, flite and festival with festvox-kdlpc16k."""
 
 import io
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -14,79 +15,82 @@ from samples.demo_recipe.pictures import NUMBERS
 
 WORDS = (*NUMBERS, "yes", "no", "left", "right", "up", "down", "cat", "dog", "tree", "house")
 RATE = 16_000
+# Words of which it is to say that it does not know them, in training and in testing.
+_OTHERS = (
+    "telephone", "mountain", "breakfast", "window", "river", "banana", "computer", "yesterday", "elephant", "music",
+    "they walked along the river", "good morning everybody", "the weather is lovely", "please open the window",
+    "it was a long time ago", "where have you been", "I would like some coffee", "the train leaves at noon",
+)  # fmt: skip
+_OTHERS_TESTED = (
+    "umbrella", "garden", "sandwich", "chocolate", "hospital", "she sells sea shells by the shore", "what a surprise",
+    "nobody came to the meeting", "turn off the radio", "we shall see each other again",
+)  # fmt: skip
+_RECORDINGS = ("dashwood.flac", "speech.flac")
 _ACCENTS = ("en-gb", "en-us", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbcwmd", "en-029")
-_TRAINED = (
-    "m1",
-    "m2",
-    "m3",
-    "m4",
-    "m5",
-    "m7",
-    "f1",
-    "f2",
-    "f3",
-    "f5",
-    "Andy",
-    "Annie",
-    "Lee",
-    "linda",
-    "max",
-    "Michael",
-    "pablo",
-    "rob",
-    "steph",
-    "Alicia",
-)
-# Speakers that training never hears: two synthesisers' worth.
-_TESTED = ("m6", "m8", "f4", "belinda", "david", "quincy")
-_FLITE_TRAINED, _FLITE_TESTED = ("kal16", "awb"), ("rms", "slt")
+_VARIANTS = (
+    "m1", "m2", "m3", "m4", "m5", "m7", "f1", "f2", "f3", "f5", "Andy", "Annie", "Lee", "linda", "max", "Michael",
+    "pablo", "rob", "steph", "Alicia",
+)  # fmt: skip
+_VARIANTS_TESTED = ("m6", "m8", "f4", "belinda", "david", "quincy")
+# Voices of people, cut up and put together again: few, so in training they come as often as many of the others.
+_PEOPLE = (("flite", "kal16"), ("flite", "awb"), ("flite", "slt"), ("festival", "ked_diphone"))
+_PEOPLE_TESTED = (("flite", "rms"),)
 
 
 def voices(*, test: bool) -> list[tuple[str, str]]:
-    """Synthesiser and voice."""
-    variants, flite = (_TESTED, _FLITE_TESTED) if test else (_TRAINED, _FLITE_TRAINED)
-    # Recorded voices are few, and nearer to people: they come as often as a dozen of the others.
-    return [("espeak", f"{accent}+{v}") for accent in _ACCENTS for v in variants] + [("flite", v) for v in flite] * 12
+    """Synthesiser and voice; what is tested is never heard in training."""
+    variants, people = (_VARIANTS_TESTED, _PEOPLE_TESTED) if test else (_VARIANTS, _PEOPLE)
+    built = [("espeak", f"{accent}+{variant}") for accent in _ACCENTS for variant in variants]
+    return built + [voice for voice in people for _ in range(12 if test else 30)]
 
 
 @cache
-def _spoken(synthesiser: str, voice: str, word: str, speed: int) -> np.ndarray:
+def _spoken(synthesiser: str, voice: str, text: str, speed: int) -> np.ndarray:
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         if synthesiser == "espeak":
-            command = ["espeak-ng", "-v", voice, "-s", str(speed), "-w", file.name, word]
+            command = ["espeak-ng", "-v", voice, "-s", str(speed), "-w", file.name, text]
+        elif synthesiser == "flite":
+            stretch = f"duration_stretch={150 / speed}"
+            command = ["flite", "-voice", voice, "--setf", stretch, "-t", text, "-o", file.name]
         else:
-            command = [
-                "flite",
-                "-voice",
-                voice,
-                "--setf",
-                f"duration_stretch={150 / speed}",
-                "-t",
-                word,
-                "-o",
-                file.name,
-            ]
-        subprocess.run(command, check=True, capture_output=True)
+            stretch = f"(Parameter.set 'Duration_Stretch {150 / speed})"
+            command = ["text2wave", "-eval", f"(voice_{voice})", "-eval", stretch, "-o", file.name]
+        subprocess.run(command, check=True, capture_output=True, input=text.encode())
         samples, rate = soundfile.read(file.name, dtype="float32")
     loud = np.flatnonzero(np.abs(samples) > 0.02 * np.abs(samples).max())
     samples = samples[loud[0] : loud[-1] + 1]
     return soxr.resample(samples, rate, RATE)
 
 
-def speak(random: np.random.RandomState, words: list[str], *, test: bool) -> np.ndarray:
+def speak(random: np.random.RandomState, words: Sequence[str], *, test: bool) -> np.ndarray:
     """One speaker says words, in some room, at some distance."""
     synthesiser, voice = voices(test=test)[random.randint(len(voices(test=test)))]
-    speed = int(random.choice([125, 150, 175]))
+    speed = int(random.choice([120, 150, 180]))
     pieces = []
     for word in words:
-        pieces += [
-            np.zeros(int(RATE * random.uniform(0.05, 0.3)), np.float32),
-            _spoken(synthesiser, voice, word, speed),
-        ]
-    samples = np.concatenate([*pieces, np.zeros(int(RATE * random.uniform(0.05, 0.3)), np.float32)])
-    # A little faster and higher, or slower and lower.
-    samples = soxr.resample(samples, RATE, RATE * random.uniform(0.92, 1.08))
+        pieces += [_pause(random), _spoken(synthesiser, voice, word, speed)]
+    samples = np.concatenate([*pieces, _pause(random)])
+    # Faster with a smaller throat, or slower with a larger one: from few voices, many.
+    samples = soxr.resample(samples, RATE, RATE * random.uniform(0.84, 1.18))
     return _heard(random, samples)
+
+
+def elsewhere(random: np.random.RandomState, *, test: bool) -> np.ndarray:
+    """What is neither a word that it knows nor a tone: noises, other words, and for testing recordings of people."""
+    if random.rand() < 0.4:
+        return noise(random)
+    if test and random.rand() < 0.5:
+        path = Path(__file__).parents[1] / _RECORDINGS[random.randint(len(_RECORDINGS))]
+        samples, rate = soundfile.read(path, dtype="float32")
+        samples = soxr.resample(samples, rate, RATE)
+        start = random.randint(0, max(1, len(samples) - 3 * RATE))
+        return samples[start : start + int(RATE * random.uniform(1.2, 3))]
+    others = _OTHERS_TESTED if test else _OTHERS
+    return speak(random, [others[random.randint(len(others))]], test=test)
+
+
+def _pause(random: np.random.RandomState) -> np.ndarray:
+    return np.zeros(int(RATE * random.uniform(0.04, 0.28)), np.float32)
 
 
 def tones(random: np.random.RandomState, heights: list[str]) -> np.ndarray:
@@ -119,21 +123,21 @@ def noise(random: np.random.RandomState) -> np.ndarray:
 
 
 def encoded(samples: np.ndarray) -> bytes:
-    """A FLAC file."""
+    """An Ogg Vorbis file."""
     stream = io.BytesIO()
-    soundfile.write(stream, samples, RATE, "PCM_16", format="FLAC")
+    soundfile.write(stream, samples, RATE, format="OGG", subtype="VORBIS")
     return stream.getvalue()
 
 
 def _heard(random: np.random.RandomState, samples: np.ndarray) -> np.ndarray:
     samples = samples / max(float(np.abs(samples).max()), 1e-6) * random.uniform(0.15, 0.9)
+    if random.rand() < 0.4:  # a microphone that favours some pitches
+        spectrum, centre = np.fft.rfft(samples), random.uniform(2, 4)
+        octaves = np.log10(np.fft.rfftfreq(len(samples), 1 / RATE) + 50)
+        gain = 10 ** (random.uniform(-0.6, 0.6) * np.clip(octaves - centre, -1, 1))
+        samples = np.fft.irfft(spectrum * gain, len(samples)).astype(np.float32)
     if random.rand() < 0.3:
         delay = int(RATE * random.uniform(0.01, 0.05))
         samples = samples + random.uniform(0.1, 0.4) * np.concatenate([np.zeros(delay), samples])[: len(samples)]
     level = np.abs(samples).max() * 10 ** random.uniform(-3, -1.2)
     return np.clip(samples + random.normal(0, level, len(samples)), -1, 1).astype(np.float32)
-
-
-if __name__ == "__main__":
-    made = speak(np.random.RandomState(0), ["seven"], test=False)
-    Path("seven.flac").write_bytes(encoded(made))
