@@ -180,21 +180,21 @@ def _drawn(random: np.random.RandomState, test: bool, most: int, least: int = 1)
 def _asked(
     random: np.random.RandomState, keep: Keep, things: list[Thing], kinds: dict[str, float], turns: int
 ) -> Messages:
-    """Several questions about one picture, none twice."""
-    medium = (_image(keep, random, draw(random, things)),)
+    """Several questions about one picture, none twice; none at all where no kind fits the things."""
     shares = np.array(list(kinds.values()))
-    messages: Messages = []
-    asked: set[str] = set()
+    found: dict[tuple[str, str], str] = {}
     for _ in range(20):
         kind = list(kinds)[random.choice(len(kinds), p=shares / shares.sum())]
-        found = _question(random, kind, things)
-        if found is None or (kind, found[1]) in asked:
-            continue
-        asked.add((kind, found[1]))
-        messages += _turn(*found, *medium)
-        medium = ()
-        if len(messages) == 2 * turns:
+        if answered := _question(random, kind, things):
+            question, answer = answered
+            found.setdefault((kind, answer), question)
+        if len(found) == turns:
             break
+    media = [_image(keep, random, draw(random, things))] if found else []
+    messages: Messages = []
+    for (_, answer), question in found.items():
+        messages += _turn(question, answer, *media)
+        media = []
     return messages
 
 
@@ -343,4 +343,6 @@ def conversation(random: np.random.RandomState, test: bool, keep: Keep) -> tuple
     """One conversation of the split, and the name of its skill."""
     shares = np.array([share[test] for share in SKILLS.values()], float)
     skill = list(SKILLS)[random.choice(len(shares), p=shares / shares.sum())]
-    return system(random) + skill(random, test, keep), skill.__name__
+    while not (messages := skill(random, test, keep)):
+        pass  # things that have no such answer
+    return system(random) + messages, skill.__name__

@@ -5,6 +5,7 @@
 The result is committed; run this only to change it, for every stored token id changes with it.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -57,7 +58,8 @@ El puerto despierta antes que la ciudad; mañana habrá más barcos y más niño
 """
 
 
-def main() -> None:
+def trained(texts: Iterable[str]) -> Tokenizer:
+    """A tokenizer with merges of those texts."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -70,8 +72,13 @@ def main() -> None:
     trainer = trainers.BpeTrainer(
         vocab_size=256 + MERGES, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
-    tokenizer.train_from_iterator(TEXT.split("\n\n"), trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_tokens([AddedToken(text, special=text not in PLAIN, normalized=False) for text in SPECIAL])
+    return tokenizer
+
+
+def main() -> None:
+    tokenizer = trained(TEXT.split("\n\n"))
     tokenizer.save(str(HERE / "tokenizer.json"), pretty=False)
     print(tokenizer.get_vocab_size(), "tokens")
 
