@@ -14,9 +14,9 @@ from jaxtyping import Float32, Int32, Shaped
 
 from encoders.config import AudioConfig, VisionConfig, downsampled
 
-# Patches a row. Twelve steps up to the released pixel limit; common picture sizes lie just below one:
-# 512², 768², 1024 x 768, 1024², 1080p, 1440p, 4K and 12 megapixels.
-VISION_LENGTHS = (256, 576, 1024, 1536, 2304, 3072, 4096, 6144, 8192, 16384, 32768, 50176)
+# Patches a row. Fourteen steps up to the released pixel limit; common picture sizes lie just below one: 128², 192²,
+# 256², 384², 512², 768², 1024 x 768, 1024², 1080p, 1440p, 4K and 12 megapixels.
+VISION_LENGTHS = (64, 144, 256, 576, 1024, 1536, 2304, 3072, 4096, 6144, 8192, 16384, 32768, 50176)
 # Beyond them, the step of lengths.
 _LONG_STEP = 16384
 # Chunks a window, and windows a call.

@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "golden"))
 
-import make_tokenizer  # noqa: E402
-import tiny  # noqa: E402
+import make_tokenizer
+import tiny
 
 # 3.6 million parameters. 256 positions are a grid of 16 x 16 patches.
 VISION = {
@@ -36,7 +36,14 @@ AUDIO = {
     "downsample_hidden_size": 32,
     "output_dim": 128,
 }
-TEXT = {"hidden_size": 128, "num_hidden_layers": 4, "intermediate_size": 384, "max_position_embeddings": 8192}
+TEXT = {
+    "hidden_size": 128,
+    "num_hidden_layers": 4,
+    "intermediate_size": 384,
+    "max_position_embeddings": 8192,
+    "output_router_logits": True,
+    "router_aux_loss_coef": 0.01,
+}
 # What it knows is seen at this size as well, and quickly; the released models go up to 12,845,056 pixels.
 LIMITS = {"min_pixels": 96 * 96, "max_pixels": 128 * 128}
 
@@ -65,6 +72,10 @@ def main(data: Path, directory: Path) -> None:
         (directory / name).unlink()  # tokenizer.json holds both
     merge_json(directory / "config.json", {"omni_demo": {"trained": False}})
     merge_json(directory / "preprocessor_config.json", LIMITS)
+    # Clips have limits of their own, and those of a file of stills do not bind them.
+    video = {"video_processor_type": "Qwen2VLVideoProcessor", "patch_size": 16, "temporal_patch_size": 2}
+    video |= {"merge_size": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, **LIMITS}
+    (directory / "video_preprocessor_config.json").write_text(json.dumps(video, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Trains the checkpoint behind `omni.load("demo")` from nothing, on what make_demo_data.py made.
+"""Trains the checkpoint behind `omni.load("demo")`: from nothing, on what make_demo_data.py made.
 
-    python samples/train_demo.py DATA OUT [--steps 20000]
+    python samples/make_demo_checkpoint.py DATA START
+    python samples/train_demo.py DATA START OUT [--steps 15000]
 
 A run that was killed goes on where it was last saved.
 """
@@ -20,16 +21,20 @@ from omni.training import TrainingOptions, read_jsonl, train
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path)
+    parser.add_argument("start", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=20_000)
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=15_000)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--keep-gib", type=float, default=10)
     arguments = parser.parse_args()
-    model = omni.load("demo", dtype="float32")
-    # The sizes of the checkpoint that is there, and new weights.
+    model = omni.load(arguments.start, dtype="float32")
+    # Weights as training begins with them; those of an untrained checkpoint are far larger.
     fresh = Parts(model.config, model.media.image.config, rngs=nnx.Rngs(0))
     nnx.update(model.parts, nnx.state(fresh, nnx.Param))
-    options = TrainingOptions(arguments.steps, arguments.batch_size, arguments.lr, save_every=500)
+    options = TrainingOptions(
+        arguments.steps, arguments.batch_size, arguments.lr, save_every=500, keep_gib=arguments.keep_gib
+    )
     conversations = read_jsonl(arguments.data / "train.jsonl")
     arguments.out.mkdir(parents=True, exist_ok=True)
     recent = 0.0

@@ -27,9 +27,9 @@ _IGNORED = frozenset(
     forced_bos_token_id forced_eos_token_id id2label initializer_range is_decoder is_encoder_decoder label2id
     length_penalty max_length max_window_layers min_length model_type mtp_num_hidden_layers
     mtp_use_dedicated_embeddings no_repeat_ngram_size num_beam_groups
-    num_beams num_return_sequences output_attentions output_hidden_states output_router_logits output_scores
+    num_beams num_return_sequences output_attentions output_hidden_states output_scores
     pad_token_id prefix problem_type pruned_heads remove_invalid_values repetition_penalty return_dict
-    return_dict_in_generate router_aux_loss_coef sep_token_id sliding_window suppress_tokens
+    return_dict_in_generate sep_token_id sliding_window suppress_tokens
     task_specific_params temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torch_dtype
     torchscript transformers_version typical_p use_bfloat16 use_cache""".split()
 )
@@ -65,6 +65,8 @@ class TextConfig:
         linear_value_head_dim: width of its values.
         linear_conv_kernel_dim: tokens that its convolution sees.
         linear_projections: "separate", or "interleaved" by key head; a family's, not in files.
+        output_router_logits: whether training balances the experts; what is computed does not change.
+        router_aux_loss_coef: how much that weighs beside the loss.
         rms_norm_eps: added to the mean square.
         zero_centered_norms: whether norms scale by 1 + weight; a family's, not in files.
         rope_theta: base of the rotary frequencies.
@@ -100,6 +102,8 @@ class TextConfig:
     linear_value_head_dim: int = 128
     linear_conv_kernel_dim: int = 4
     linear_projections: str = "separate"
+    output_router_logits: bool = False
+    router_aux_loss_coef: float = 0.001
     rms_norm_eps: float = 1e-6
     zero_centered_norms: bool = False
     rope_theta: float = 1e6

@@ -35,6 +35,7 @@ class SparseMoeBlock(nnx.Module):
         self.experts = Experts(config, rngs=rngs, dtype=dtype)
         self.top_k = config.num_experts_per_tok
         self.normalise = config.norm_topk_prob
+        self.balance = config.router_aux_loss_coef if config.output_router_logits else 0.0
         self.has_shared = config.shared_expert_intermediate_size > 0
         if self.has_shared:
             self.shared_expert = MLP(config.hidden_size, config.shared_expert_intermediate_size, rngs=rngs, dtype=dtype)
@@ -54,7 +55,7 @@ class SparseMoeBlock(nnx.Module):
             layer: which weights, where this is a stack of layers.
         """
         x_TD, real_T1 = x.reshape(-1, x.shape[-1]), real.reshape(-1, 1)
-        weights_Tk, experts_Tk = self.route(x_TD, layer)
+        weights_Tk, experts_Tk = self.route(x_TD, real_T1, layer)
         out_TD = visit(
             jnp.where(real_T1, x_TD, 0),
             jnp.where(real_T1, experts_Tk, -1),
@@ -69,11 +70,43 @@ class SparseMoeBlock(nnx.Module):
         return out_TD.astype(x.dtype).reshape(x.shape)
 
     def route(
-        self, x: Float[jax.Array, "tokens width"], layer: Int[jax.Array, ""] | None = None
+        self,
+        x: Float[jax.Array, "tokens width"],
+        real: Bool[jax.Array, "tokens 1"],
+        layer: Int[jax.Array, ""] | None = None,
     ) -> tuple[Float[jax.Array, "tokens chosen"], Int32[jax.Array, "tokens chosen"]]:
         """The weights and ids of the chosen experts: softmax over all experts in float32, then the largest."""
         probabilities_TE = jax.nn.softmax(self.gate(x, layer).astype(jnp.float32), axis=-1)
         weights_Tk, experts_Tk = jax.lax.top_k(probabilities_TE, self.top_k)
+        if self.balance:
+            pull_TE = self.balance * balance_gradient(experts_Tk, real, probabilities_TE.shape[-1])
+            probabilities_TE = _pulled(probabilities_TE, pull_TE)
+            weights_Tk = jnp.take_along_axis(probabilities_TE, experts_Tk, axis=-1)
         if self.normalise:
             weights_Tk = weights_Tk / weights_Tk.sum(-1, keepdims=True)
         return weights_Tk, experts_Tk
+
+
+def balance_gradient(
+    experts: Int32[jax.Array, "tokens chosen"], real: Bool[jax.Array, "tokens 1"], count: int
+) -> Float[jax.Array, "tokens experts"]:
+    """The gradient of a layer's load balancing loss to the router's probabilities.
+
+    The loss is E · Σₑ fₑ · pₑ: fₑ the visits of an expert and pₑ its mean probability, each a mean over real tokens
+    (arXiv:2101.03961, equations 4 to 6). It is least when all experts are visited alike.
+    """
+    visits_TE = (experts[..., None] == jnp.arange(count)).sum(1) * real
+    total = jnp.maximum(real.sum(), 1)
+    return jnp.where(real, count * visits_TE.sum(0) / total / total, 0.0)
+
+
+@jax.custom_vjp
+def _pulled(probabilities: jax.Array, pull: jax.Array) -> jax.Array:
+    """The probabilities as they are; a loss beside the loss acts through what is added to their gradient.
+
+    So no sum of losses has to leave the layers, and a decoder computes one thing whether it is trained or not.
+    """
+    return probabilities
+
+
+_pulled.defvjp(lambda probabilities, pull: (probabilities, pull), lambda pull, change: (change + pull, None))

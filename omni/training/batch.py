@@ -60,7 +60,7 @@ def collate(examples: Sequence[Example], config: ModelConfig) -> Batch:
     table = _Table()
     # Stills and clips differ in the width of a patch, so each kind makes its own calls.
     vision = [rows for seen in (stills, clips) if seen for rows in table.see(seen, config)]
-    audio = table.hear(sounds, config) if sounds else []
+    audio = table.hear(sounds, config, len(examples) // 4) if sounds else []
 
     length = _padded(max(len(example.token_ids) for example in examples), _LEAST_TOKENS)
     shape = (len(examples), length)
@@ -110,12 +110,12 @@ class _Table:
             start += t
         return found
 
-    def hear(self, sounds: Sequence[AudioFeatures], config: ModelConfig) -> list[AudioRows]:
-        """Calls of the audio tower."""
+    def hear(self, sounds: Sequence[AudioFeatures], config: ModelConfig, least: int) -> list[AudioRows]:
+        """Calls of the audio tower, of at least so many rows: each number of windows of a length is a program."""
         assert config.audio is not None
         tokens = config.audio.chunk_tokens
         calls = audio_calls([sound.mel for sound in sounds], config.audio)
-        found, windows = self._place(calls, lambda rows: rows.mel.shape[1] * tokens, lambda rows: rows.lengths)
+        found, windows = self._place(calls, lambda rows: rows.mel.shape[1] * tokens, lambda rows: rows.lengths, least)
         start = 0
         for sound in sounds:
             end = start + -(-sound.mel.shape[1] // config.audio.n_window_infer)
@@ -123,15 +123,17 @@ class _Table:
             start = end
         return found
 
-    def _place(self, calls: Iterable[Call], width: Callable[[Any], int], lengths: Callable[[Any], np.ndarray]):
+    def _place(
+        self, calls: Iterable[Call], width: Callable[[Any], int], lengths: Callable[[Any], np.ndarray], least: int = 1
+    ):
         """One call for each padded length, and where in the table each frame's or window's tokens lie."""
         by_shape: dict[tuple[int, ...], list[Call]] = {}
         for call in calls:
             by_shape.setdefault(call.rows[0].shape[1:], []).append(call)
         found, places = [], {}
-        for group in by_shape.values():
+        for _, group in sorted(by_shape.items()):
             members = [i for call in group for i in call.members]
-            room = _padded(len(members), 1) - len(members)
+            room = _padded(len(members), least) - len(members)
             whole = [np.concatenate(arrays) for arrays in zip(*(call.rows for call in group), strict=True)]
             # A row of padding is the first row again: a frame without patches has no softmax.
             rows = type(group[0].rows)(*(np.concatenate([a, np.repeat(a[:1], room, axis=0)]) for a in whole))
@@ -143,4 +145,4 @@ class _Table:
 
 
 def _padded(count: int, least: int) -> int:
-    return max(least, 1 << (count - 1).bit_length())
+    return 1 << (max(count, least) - 1).bit_length()

@@ -23,20 +23,31 @@ def read_jsonl(path: Path) -> list[Conversation]:
 
 
 def batches(
-    model: Model, conversations: Sequence[Conversation], batch_size: int, seed: int, start: int = 0
+    model: Model, conversations: Sequence[Conversation], batch_size: int, seed: int, start: int = 0, keep: int = 0
 ) -> Iterator[Batch]:
     """Batches without end, from the one numbered `start` on; every conversation comes at least once an epoch.
 
     A batch holds conversations with media of the same kinds and of similar length, so that few shapes occur. Examples
-    are made in threads, those of the next batches while one is trained on.
+    are made in threads, those of the next batches while one is trained on; the first ones, up to `keep` bytes of media,
+    are kept for the epochs to come.
 
     Raises:
         InputError: a conversation cannot be used; the message tells which, counted from 1.
     """
 
+    kept: dict[int, Example] = {}
+    room = keep
+
     def make(index: int) -> Example:
+        nonlocal room
+        if index in kept:
+            return kept[index]
         with naming(index):
-            return make_example(model, conversations[index])
+            example = make_example(model, conversations[index])
+        if example.media_bytes <= room:
+            room -= example.media_bytes
+            kept[index] = example
+        return example
 
     with ThreadPoolExecutor() as pool:
         waiting: deque[list[Future[Example]]] = deque()

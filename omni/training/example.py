@@ -44,6 +44,12 @@ class Example:
     tracks: tuple[AudioFeatures | None, ...]
     spans: tuple[Span, ...]
 
+    @property
+    def media_bytes(self) -> int:
+        """What the patches and mel frames take in memory."""
+        arrays = (f.mel if isinstance(f, AudioFeatures) else f.pixels for f in (*self.media, *self.tracks) if f)
+        return sum(array.nbytes for array in arrays)
+
 
 def make_example(model: Model, messages: Sequence[Mapping[str, Any]]) -> Example:
     """Makes a conversation ready: what its assistant says, up to the end of each turn, is to be learned.

@@ -35,6 +35,7 @@ class TrainingOptions:
         lora: train adapters of the text part instead, and no part whole.
         seed: order of the conversations.
         save_every: steps between two saves of the state.
+        keep_gib: media that are kept in memory once they are read, so that later epochs need not read them.
     """
 
     steps: int
@@ -46,6 +47,7 @@ class TrainingOptions:
     lora: LoRA | None = None
     seed: int = 0
     save_every: int = 200
+    keep_gib: float = 1.0
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "save_every"):
@@ -53,7 +55,7 @@ class TrainingOptions:
                 raise InputError(
                     "bad_option", f"{name} must be a whole number above 0, got {shown(getattr(self, name))}"
                 )
-        for name in ("learning_rate", "weight_decay", "clip_norm"):
+        for name in ("learning_rate", "weight_decay", "clip_norm", "keep_gib"):
             value = getattr(self, name)
             if not is_number(value) or not 0 <= value < float("inf"):
                 raise InputError("bad_option", f"{name} must be a number from 0 on, got {shown(value)}")
@@ -104,7 +106,7 @@ def train(
     began = time.perf_counter()
     for done, batch in zip(
         range(first + 1, options.steps + 1),
-        batches(model, conversations, options.batch_size, options.seed, first),
+        batches(model, conversations, options.batch_size, options.seed, first, int(options.keep_gib * 2**30)),
         strict=False,
     ):
         state, loss, tokens, norm = step(state, trained.frozen, jax.tree.map(jnp.asarray, batch))
