@@ -1,9 +1,10 @@
-"""The main job in one go: embeddings, pictures of what the model sees, and a question about each kind of medium.
+"""The main job in one go: questions about a picture, a recording and a clip, embeddings, and what the model sees.
 
 python samples/demo.py [CHECKPOINT]
 """
 
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -13,8 +14,28 @@ from omni.inspection import inspect
 SAMPLES, OUT = Path(__file__).parent, Path("out")
 
 
+def chat(model: omni.Model) -> None:
+    if model.notice:
+        print(f"\nNote: {model.notice}.")
+        warnings.filterwarnings("ignore", message=model.notice)
+    for turns in (
+        [("What is in this picture?", "shapes.png"), ("What colour is the square?",)],
+        [("What do you hear?", "seven.flac")],
+        [("Which way does it go?", "star.mp4"), ("What moves?",)],
+        [("Does the spoken number match the written one?", "digit.jpg", "seven.flac")],
+        [("What is in this picture?", "china.jpg")],
+    ):
+        talk = model.chat(max_new_tokens=32, temperature=0)
+        print()
+        for question, *names in turns:
+            began = time.perf_counter()
+            reply = talk.send(question, *(SAMPLES / name for name in names))
+            print(f"> {question}  {'  '.join(names)}")
+            print(f"{' '.join(reply.text.split())}   ({time.perf_counter() - began:.1f} s)")
+
+
 def encode(model: omni.Model) -> None:
-    for name in ("china.jpg", "speech.flac"):
+    for name in ("shapes.png", "seven.flac"):
         e = model.encode(SAMPLES / name)
         print(f"\n{name}: one {e.kind}, {e.tokens.shape[0]} tokens of width {e.tokens.shape[1]}")
         print("  grid_thw  ", e.grid_thw)
@@ -25,7 +46,7 @@ def encode(model: omni.Model) -> None:
 
 def draw(model: omni.Model) -> None:
     OUT.mkdir(exist_ok=True)
-    media = [SAMPLES / name for name in ("china.jpg", "speech.flac", "bunny.mp4")]
+    media = [SAMPLES / name for name in ("shapes.png", "seven.flac", "star.mp4")]
     print("\nWhat the model sees:")
     for title, picture in inspect(model, media, "What do you see and hear?"):
         path = OUT / f"{title.replace(' ', '-')}.png"
@@ -33,25 +54,9 @@ def draw(model: omni.Model) -> None:
         print("  " + str(path))
 
 
-def chat(model: omni.Model) -> None:
-    if model.notice:
-        print(f"\nNote: {model.notice}.")
-        warnings.filterwarnings("ignore", message=model.notice)
-    talk = model.chat(system="You are terse.", max_new_tokens=24)
-    for question, medium in (
-        ("What is in this picture?", SAMPLES / "china.jpg"),
-        ("What do you hear?", SAMPLES / "speech.flac"),
-        ("What happens here?", omni.Video(SAMPLES / "bunny.mp4", audio=True)),
-    ):
-        reply = talk.send(question, medium)
-        usage = reply.usage
-        print(f"\n> {question}\n{' '.join(reply.text.split())}")
-        print(f"  ({usage.prompt_tokens} tokens read, {usage.cached_tokens} of them from the turns before)")
-
-
 if __name__ == "__main__":
     model = omni.load(sys.argv[1] if len(sys.argv) > 1 else "demo")
     print(model)
+    chat(model)
     encode(model)
     draw(model)
-    chat(model)
