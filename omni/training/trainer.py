@@ -21,6 +21,10 @@ from omni.training.progress import load_progress, save_progress
 from omni.training.trained import LoRA, Trained
 
 
+# Programs that are kept, the last that were used. One holds thousands of memory maps, a process 65,530.
+_PROGRAMS = 16
+
+
 @dataclass(frozen=True)
 class TrainingOptions:
     """How to train.
@@ -102,7 +106,7 @@ def train(
     directory.mkdir(parents=True, exist_ok=True)
     state = jax.tree.map(jnp.asarray, load_progress(directory, state) or state)
     first = int(state[2])
-    step = _step(trained, optimiser)
+    step = _step(trained, optimiser, state)
     began = time.perf_counter()
     for done, batch in zip(
         range(first + 1, options.steps + 1),
@@ -135,7 +139,9 @@ def _decayed(weights: Any) -> dict[str, bool]:
     return {name: "norm" not in name and "bias" not in name for name in weights}
 
 
-def _step(trained: Trained, optimiser: optax.GradientTransformation) -> Any:
+def _step(trained: Trained, optimiser: optax.GradientTransformation, state: Any) -> Any:
+    """A step as a function of state, frozen weights and batch, with a program for each shape of a batch."""
+
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state: Any, frozen: Any, batch: Batch) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
         weights, moments, count = state
@@ -148,4 +154,14 @@ def _step(trained: Trained, optimiser: optax.GradientTransformation) -> Any:
         weights = optax.apply_updates(weights, changes)
         return (weights, moments, count + 1), value, tokens, optax.tree.norm(gradients)
 
-    return step
+    kept = jax.eval_shape(lambda: (state, trained.frozen))
+
+    @functools.lru_cache(_PROGRAMS)
+    def program(structure: Any, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> Any:
+        return step.lower(*kept, structure.unflatten(shapes)).compile()
+
+    def run(state: Any, frozen: Any, batch: Batch) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
+        leaves, structure = jax.tree.flatten(batch)
+        return program(structure, tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in leaves))(state, frozen, batch)
+
+    return run

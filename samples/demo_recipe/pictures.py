@@ -63,22 +63,34 @@ def some_things(random: np.random.RandomState, count: int, *, test: bool) -> lis
 def draw(
     random: np.random.RandomState, things: list[Thing], shift: tuple[float, float] = (0, 0), side: int = 0
 ) -> Image.Image:
-    """A picture of things on a plain, sloped or speckled ground; drawn four times too large, for smooth edges."""
+    """A picture of things on a plain, sloped or speckled ground."""
+    return draw_placed(random, things, shift, side)[0]
+
+
+def draw_placed(
+    random: np.random.RandomState, things: list[Thing], shift: tuple[float, float] = (0, 0), side: int = 0
+) -> tuple[Image.Image, list[tuple[float, float]]]:
+    """The picture, and where each thing's middle lies, across and down, from 0 to 1.
+
+    It is drawn four times too large, for smooth edges.
+    """
     side = side or int(random.choice([96, 112, 128, 144, 160, 192]))
     width, height = side, side if random.rand() < 0.7 else int(side * random.uniform(0.75, 1.3))
     ground = _ground(random, width, height, [COLOURS[t.colour] for t in things])
     canvas = ground.resize((width * 4, height * 4), Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(canvas)
     cell = min(width, height) * 4 / 3
+    middles = []
     for thing in things:
         # One thing alone may fill the picture; several must not touch.
         most = 1.2 if len(things) == 1 and (thing.x, thing.y) == (1, 1) and shift == (0, 0) else 0.42
         radius = cell * random.uniform(0.26, most)
-        x = (thing.x + 0.5 + random.uniform(-0.1, 0.1) + shift[0]) * width * 4 / 3
-        y = (thing.y + 0.5 + random.uniform(-0.1, 0.1) + shift[1]) * height * 4 / 3
-        _draw_shape(pen, thing.shape, x, y, radius, _shade(random, COLOURS[thing.colour]), random.uniform(-12, 12))
-    picture = canvas.resize((width, height), Image.Resampling.LANCZOS)
-    return _worn(random, picture)
+        x = (thing.x + 0.5 + random.uniform(-0.1, 0.1) + shift[0]) / 3
+        y = (thing.y + 0.5 + random.uniform(-0.1, 0.1) + shift[1]) / 3
+        middles.append((x, y))
+        shade, turn = _shade(random, COLOURS[thing.colour]), random.uniform(-12, 12)
+        _draw_shape(pen, thing.shape, x * width * 4, y * height * 4, radius, shade, turn)
+    return _worn(random, canvas.resize((width, height), Image.Resampling.LANCZOS)), middles
 
 
 def draw_digits(random: np.random.RandomState, digits: np.ndarray) -> Image.Image:

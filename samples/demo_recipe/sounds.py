@@ -15,6 +15,8 @@ from samples.demo_recipe.pictures import NUMBERS
 
 WORDS = (*NUMBERS, "yes", "no", "left", "right", "up", "down", "cat", "dog", "tree", "house")
 RATE = 16_000
+# Pitches, in hertz, about which tones vary.
+TONES = {"low": 220, "middle": 600, "high": 1600}
 # Words of which it is to say that it does not know them, in training and in testing.
 _OTHERS = (
     "telephone", "mountain", "breakfast", "window", "river", "banana", "computer", "yesterday", "elephant", "music",
@@ -64,15 +66,24 @@ def _spoken(synthesiser: str, voice: str, text: str, speed: int) -> np.ndarray:
 
 def speak(random: np.random.RandomState, words: Sequence[str], *, test: bool) -> np.ndarray:
     """One speaker says words, in some room, at some distance."""
+    return speak_timed(random, words, test=test)[0]
+
+
+def speak_timed(
+    random: np.random.RandomState, words: Sequence[str], *, test: bool
+) -> tuple[np.ndarray, list[tuple[float, float]]]:
+    """What is heard, and from when to when each word is said, in seconds."""
     synthesiser, voice = voices(test=test)[random.randint(len(voices(test=test)))]
     speed = int(random.choice([120, 150, 180]))
-    pieces = []
+    # Faster with a smaller throat, or slower with a larger one: from few voices, many.
+    stretch = random.uniform(0.84, 1.18)
+    pieces, times, at = [], [], 0
     for word in words:
         pieces += [_pause(random), _spoken(synthesiser, voice, word, speed)]
-    samples = np.concatenate([*pieces, _pause(random)])
-    # Faster with a smaller throat, or slower with a larger one: from few voices, many.
-    samples = soxr.resample(samples, RATE, RATE * random.uniform(0.84, 1.18))
-    return _heard(random, samples)
+        start, at = at + len(pieces[-2]), at + len(pieces[-2]) + len(pieces[-1])
+        times.append((start / RATE * stretch, at / RATE * stretch))
+    samples = soxr.resample(np.concatenate([*pieces, _pause(random)]), RATE, RATE * stretch)
+    return _heard(random, samples), times
 
 
 def elsewhere(random: np.random.RandomState, *, test: bool) -> np.ndarray:
@@ -93,18 +104,24 @@ def _pause(random: np.random.RandomState) -> np.ndarray:
     return np.zeros(int(RATE * random.uniform(0.04, 0.28)), np.float32)
 
 
-def tones(random: np.random.RandomState, heights: list[str]) -> np.ndarray:
+def tones(random: np.random.RandomState, heights: Sequence[str]) -> np.ndarray:
     """High, middle and low tones one after another."""
-    centre = {"low": 220, "middle": 600, "high": 1600}
-    pieces = []
+    return tones_timed(random, heights)[0]
+
+
+def tones_timed(random: np.random.RandomState, heights: Sequence[str]) -> tuple[np.ndarray, list[tuple[float, float]]]:
+    """What is heard, and from when to when each tone sounds, in seconds."""
+    pieces, times, at = [], [], 0
     for height in heights:
-        seconds, pitch = random.uniform(0.25, 0.5), centre[height] * random.uniform(0.85, 1.18)
+        seconds, pitch = random.uniform(0.25, 0.5), TONES[height] * random.uniform(0.85, 1.18)
         t = np.arange(int(RATE * seconds)) / RATE
         wave = sum(random.uniform(0, 1) * np.sin(2 * np.pi * pitch * k * t) / k for k in (2, 3)) + np.sin(
             2 * np.pi * pitch * t
         )
         pieces += [wave * np.minimum(1, 40 * np.minimum(t, t[::-1])), np.zeros(int(RATE * random.uniform(0.05, 0.2)))]
-    return _heard(random, np.concatenate(pieces).astype(np.float32))
+        times.append((at / RATE, (at + len(t)) / RATE))
+        at += len(pieces[-2]) + len(pieces[-1])
+    return _heard(random, np.concatenate(pieces).astype(np.float32)), times
 
 
 def noise(random: np.random.RandomState) -> np.ndarray:
