@@ -1,7 +1,9 @@
-"""Trains the checkpoint behind `omni.load("demo")`: from nothing, on what make_demo_data.py made.
+"""Trains the checkpoint behind `omni.load("demo")` on what make_demo_data.py made.
 
+    python samples/make_demo_data.py DATA
     python samples/make_demo_checkpoint.py DATA START
-    python samples/train_demo.py DATA START OUT [--steps 15000]
+    python samples/train_demo_towers.py START
+    python samples/train_demo.py DATA START OUT [--steps 6000]
 
 A run that was killed goes on where it was last saved.
 """
@@ -10,11 +12,9 @@ import argparse
 import json
 from pathlib import Path
 
-from flax import nnx
 from tqdm import tqdm
 
 import omni
-from omni.loading import Parts
 from omni.training import TrainingOptions, read_jsonl, train
 
 
@@ -23,15 +23,12 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("start", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=15_000)
+    parser.add_argument("--steps", type=int, default=6_000)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--keep-gib", type=float, default=10)
     arguments = parser.parse_args()
     model = omni.load(arguments.start, dtype="float32")
-    # Weights as training begins with them; those of an untrained checkpoint are far larger.
-    fresh = Parts(model.config, model.media.image.config, rngs=nnx.Rngs(0))
-    nnx.update(model.parts, nnx.state(fresh, nnx.Param))
     options = TrainingOptions(
         arguments.steps, arguments.batch_size, arguments.lr, save_every=500, keep_gib=arguments.keep_gib
     )
