@@ -20,7 +20,6 @@ from omni.training.loss import loss_and_counts
 from omni.training.progress import load_progress, save_progress
 from omni.training.trained import LoRA, Trained
 
-
 # Programs that are kept, the last that were used. One holds thousands of memory maps, a process 65,530.
 _PROGRAMS = 16
 
