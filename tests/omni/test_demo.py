@@ -19,7 +19,7 @@ def demo() -> omni.Model:
 
 
 def test_it_is_small():
-    assert sum(path.stat().st_size for path in find_directory("demo").iterdir()) < 6_000_000
+    assert sum(path.stat().st_size for path in find_directory("demo").iterdir()) < 20_000_000
 
 
 def test_it_says_whether_it_is_trained(demo):
