@@ -10,7 +10,7 @@ ARGS ?=
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.with-video  ## Encode a photo and a spoken clip, draw what the model sees, chat.
+demo: $(VENV)/.with-video  ## Ask about a picture, a recording and a clip; draw what the model sees.
 	$(BIN)/python samples/demo.py $(ARGS)
 
 test: $(VENV)/.with-test  ## Run every test.
@@ -32,7 +32,7 @@ samples: $(VENV)/.with-video  ## Run every sample script.
 	$(BIN)/python samples/embed_folder.py samples out/embeddings
 	$(BIN)/python samples/search_pictures.py samples/astronaut.jpg samples
 	$(BIN)/python samples/encoders_alone.py
-	printf 'Hello.\n/add samples/china.jpg\nWhat is this?\n' | $(BIN)/python samples/chat_terminal.py
+	printf 'Hello.\n/add samples/shapes.png\nWhat is this?\n' | $(BIN)/python samples/chat_terminal.py
 
 bench-%: $(VENV)/.with-reference  ## Run benchmarks/%.py beside the reference (installs torch).
 	$(BIN)/python -m benchmarks.$* $(ARGS)

@@ -14,9 +14,9 @@ from jaxtyping import Float32, Int32, Shaped
 
 from encoders.config import AudioConfig, VisionConfig, downsampled
 
-# Patches a row. Fourteen steps up to the released pixel limit; common picture sizes lie just below one: 128², 192²,
-# 256², 384², 512², 768², 1024 x 768, 1024², 1080p, 1440p, 4K and 12 megapixels.
-VISION_LENGTHS = (64, 144, 256, 576, 1024, 1536, 2304, 3072, 4096, 6144, 8192, 16384, 32768, 50176)
+# Patches a row. Twelve steps up to the released pixel limit; common picture sizes lie just below one:
+# 512², 768², 1024 x 768, 1024², 1080p, 1440p, 4K and 12 megapixels.
+VISION_LENGTHS = (256, 576, 1024, 1536, 2304, 3072, 4096, 6144, 8192, 16384, 32768, 50176)
 # Beyond them, the step of lengths.
 _LONG_STEP = 16384
 # Chunks a window, and windows a call.
@@ -63,9 +63,9 @@ class Call(NamedTuple):
     members: tuple[int, ...]
 
 
-def vision_length(patches: int) -> int:
-    """The padded length of a frame."""
-    for length in VISION_LENGTHS:
+def vision_length(patches: int, lengths: Sequence[int] = VISION_LENGTHS) -> int:
+    """The padded length of a frame: one of these or, beyond them, one of large steps."""
+    for length in lengths:
         if patches <= length:
             return length
     return -(-patches // _LONG_STEP) * _LONG_STEP
@@ -109,6 +109,7 @@ def vision_calls(
     grid_thw: Int32[np.ndarray, "media 3"],
     config: VisionConfig,
     rows_at_once: int,
+    lengths: Sequence[int] = VISION_LENGTHS,
 ) -> Iterator[Call]:
     """Cuts media into frames and groups frames of one padded length into calls.
 
@@ -117,6 +118,7 @@ def vision_calls(
         grid_thw: patches of each medium in time, height and width.
         config: merge size and table size.
         rows_at_once: patches that a call may hold in several rows; one row a call where a frame alone has as many.
+        lengths: to which rows are padded, rising.
 
     Raises:
         ValueError: the grids do not count the patches, a side is not a whole number of blocks, or the values are not
@@ -138,7 +140,7 @@ def vision_calls(
     starts = np.cumsum([0] + [h * w for h, w in frames])
     by_length: dict[int, list[int]] = {}
     for i, (h, w) in enumerate(frames):
-        by_length.setdefault(vision_length(h * w), []).append(i)
+        by_length.setdefault(vision_length(h * w, lengths), []).append(i)
     for length, members in by_length.items():
         for chosen in _split(members, _sizes(max(1, rows_at_once // length))):
             rows = VisionRows(

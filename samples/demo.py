@@ -21,7 +21,7 @@ def chat(model: omni.Model) -> None:
     for turns in (
         [("What is in this picture?", "shapes.png"), ("What colour is the square?",)],
         [("What do you hear?", "seven.flac")],
-        [("Which way does it go?", "star.mp4"), ("What moves?",)],
+        [("What moves?", "star.mp4")],
         [("Does the spoken number match the written one?", "digit.jpg", "seven.flac")],
         [("What is in this picture?", "china.jpg")],
     ):

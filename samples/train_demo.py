@@ -3,9 +3,10 @@
     python samples/make_demo_data.py DATA
     python samples/make_demo_checkpoint.py DATA START
     python samples/train_demo_towers.py START
-    python samples/train_demo.py DATA START OUT [--steps 6000]
+    python samples/train_demo.py DATA START OUT
 
-A run that was killed goes on where it was last saved.
+The decoder first learns to read what the taught towers tell it, then everything learns together. A run that was killed
+goes on where it was last saved.
 """
 
 import argparse
@@ -41,27 +42,30 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("start", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=6_000)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--reading", type=int, default=8_000, help="steps of the decoder alone")
+    parser.add_argument("--together", type=int, default=4_000, help="steps of everything")
     parser.add_argument("--keep-gib", type=float, default=10)
     arguments = parser.parse_args()
     model = omni.load(arguments.start, dtype="float32")
     begin(model.parts.text)
-    options = TrainingOptions(
-        arguments.steps, arguments.batch_size, arguments.lr, save_every=500, keep_gib=arguments.keep_gib
-    )
     conversations = read_jsonl(arguments.data / "train.jsonl")
+    # Towers that learn as fast as a decoder which does not yet look lose what they were taught.
+    phases = (
+        TrainingOptions(arguments.reading, 32, 1.5e-3, parts=("text",), save_every=500, keep_gib=arguments.keep_gib),
+        TrainingOptions(arguments.together, 32, 4e-4, save_every=500, keep_gib=arguments.keep_gib, seed=1),
+    )
     arguments.out.mkdir(parents=True, exist_ok=True)
-    recent = 0.0
-    with tqdm(total=arguments.steps, unit="step") as bar, (arguments.out / "metrics.jsonl").open("a") as log:
-        for metrics in train(model, conversations, arguments.out / "state", options):
-            bar.update(metrics.step - bar.n)
-            recent = metrics.loss if recent == 0 else 0.98 * recent + 0.02 * metrics.loss
-            bar.set_postfix(loss=f"{recent:.3f}", refresh=False)
-            if metrics.step % 50 == 0:
-                log.write(json.dumps({"step": metrics.step, "loss": round(recent, 4)}) + "\n")
-                log.flush()
+    with (arguments.out / "metrics.jsonl").open("a") as log:
+        for name, options in zip(("reading", "together"), phases, strict=True):
+            recent = 0.0
+            with tqdm(total=options.steps, unit="step", desc=name) as bar:
+                for metrics in train(model, conversations, arguments.out / name, options):
+                    bar.update(metrics.step - bar.n)
+                    recent = metrics.loss if recent == 0 else 0.98 * recent + 0.02 * metrics.loss
+                    bar.set_postfix(loss=f"{recent:.3f}", refresh=False)
+                    if metrics.step % 50 == 0:
+                        log.write(json.dumps({"phase": name, "step": metrics.step, "loss": round(recent, 4)}) + "\n")
+                        log.flush()
     model.save(arguments.out, overwrite=True)
 
 

@@ -56,7 +56,7 @@ def picture(config: Any, settings: Any, seed: int) -> Example:
         drawn = photographs.part(random, test=False) if random.rand() < 0.7 else photographs.pattern(random)
         middles = []
     features = ImageProcessor(settings)(drawn)
-    (call,) = vision_calls(features.pixels, features.grid_thw, config, 1)
+    (call,) = vision_calls(features.pixels, features.grid_thw, config, 1, (LENGTH,))
     rows, columns = features.grid_thw[0, 1:] // 2
     classes = np.full((LENGTH // 4, 3), -1, np.int32)
     classes[: rows * columns] = 0

@@ -11,7 +11,6 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.filterwarnings("ignore:the demo checkpoint is untrained")
 def test_the_example_prints_what_it_says(monkeypatch):
     monkeypatch.chdir(ROOT)
     code, wanted = re.findall(r"```(?:python|text)\n(.*?)```", README, re.DOTALL)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
-from encoders.layout import AudioRows, Call, VisionRows, audio_calls, vision_calls
+from encoders.layout import VISION_LENGTHS, AudioRows, Call, VisionRows, audio_calls, vision_calls
 from omni.config import ModelConfig
 from omni.training.example import Example
 from processors.audio import AudioFeatures
@@ -16,6 +16,8 @@ from processors.video import VideoFeatures
 # Frames go side by side in one call, however many there are.
 _ALL_ROWS = 1 << 40
 _LEAST_TOKENS = 64
+# Small pictures cost as much as their padding, many times over: training has more lengths than encoding, and programs.
+_VISION_LENGTHS = (64, 144, *VISION_LENGTHS)
 
 F = TypeVar("F", ImageFeatures, VideoFeatures)
 
@@ -101,7 +103,9 @@ class _Table:
         """Calls of the vision tower for stills, or for clips."""
         assert config.vision is not None
         grids = np.concatenate([features.grid_thw for features in media])
-        calls = vision_calls(np.concatenate([f.pixels for f in media]), grids, config.vision, _ALL_ROWS)
+        calls = vision_calls(
+            np.concatenate([f.pixels for f in media]), grids, config.vision, _ALL_ROWS, _VISION_LENGTHS
+        )
         unit = config.vision.merge_unit
         found, frames = self._place(calls, lambda rows: rows.pixels.shape[1] // unit, lambda rows: rows.lengths // unit)
         start = 0

@@ -15,6 +15,7 @@ from load import relative_error
 
 import omni
 from omni.cli import main
+from omni.loading import find_directory
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
@@ -182,10 +183,14 @@ def test_chat_repeats_with_a_seed(run, tiny):
     assert one == same != other
 
 
-def test_the_untrained_demo_says_so(run):
-    code, out, err = run("chat", "--say", "Hi", "--max-new-tokens", "2")
-    assert code == 0 and lines(out)
-    assert (len(lines(err)) == 1 and "untrained" in err) or omni.load("demo").notice is None
+def test_an_untrained_demo_says_so(run, tmp_path):
+    shutil.copytree(find_directory("demo"), tmp_path / "demo", ignore=shutil.ignore_patterns("*.zip"))
+    config = tmp_path / "demo" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"omni_demo": {"trained": False}}))
+    for model, notes in (("demo", 0), (tmp_path / "demo", 1)):
+        code, out, err = run("chat", "--say", "Hi", "--max-new-tokens", "2", "-m", model)
+        assert code == 0 and lines(out)
+        assert len(lines(err)) == notes and err.count("untrained") == notes
 
 
 def test_chat_by_turns(run, tiny, monkeypatch):
