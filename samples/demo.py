@@ -31,16 +31,14 @@ def chat(model: omni.Model) -> None:
             began = time.perf_counter()
             reply = talk.send(question, *(SAMPLES / name for name in names))
             print(f"> {question}  {'  '.join(names)}")
-            print(f"{' '.join(reply.text.split())}   ({time.perf_counter() - began:.1f} s)")
+            print(f"{reply.text}   ({time.perf_counter() - began:.1f} s)")
 
 
 def encode(model: omni.Model) -> None:
     for name in ("shapes.png", "seven.flac"):
         e = model.encode(SAMPLES / name)
         print(f"\n{name}: one {e.kind}, {e.tokens.shape[0]} tokens of width {e.tokens.shape[1]}")
-        print("  grid_thw  ", e.grid_thw)
-        print("  deepstack ", None if e.deepstack is None else e.deepstack.shape)
-        print("  tokens[0] ", *(f"{value:+.4f}" for value in e.tokens[0, :6]), "...")
+        print("  grid_thw  ", e.grid_thw, " deepstack ", None if e.deepstack is None else e.deepstack.shape)
         print("  pooled()  ", *(f"{value:+.4f}" for value in e.pooled()[:6]), "...")
 
 

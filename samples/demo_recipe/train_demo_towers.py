@@ -1,6 +1,6 @@
 """Teaches the demo's towers to tell what lies under each of their tokens, before the decoder learns to read them.
 
-    python samples/train_demo_towers.py START [--pictures 40000] [--sounds 12000] [--epochs 2.5]
+    python samples/demo_recipe/train_demo_towers.py START [--pictures 40000] [--sounds 12000] [--epochs 2.5]
 
 Answers alone teach a tower little at first: while the decoder does not look, what it would see does not matter. So each
 token of a picture is first asked for the colour, the shape or the digit whose middle lies in it, and each token of a
@@ -22,7 +22,7 @@ import optax
 from flax import nnx
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 import omni
 from encoders.layout import audio_calls, vision_calls
 from omni.loading import Parts

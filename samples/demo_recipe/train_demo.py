@@ -1,9 +1,9 @@
 """Trains the checkpoint behind `omni.load("demo")` on what make_demo_data.py made.
 
     python samples/make_demo_data.py DATA
-    python samples/make_demo_checkpoint.py DATA START
-    python samples/train_demo_towers.py START
-    python samples/train_demo.py DATA START OUT
+    python samples/demo_recipe/make_demo_checkpoint.py DATA START
+    python samples/demo_recipe/train_demo_towers.py START
+    python samples/demo_recipe/train_demo.py DATA START OUT
 
 The decoder first learns to read what the taught towers tell it, then everything learns together. A run that was killed
 goes on where it was last saved.

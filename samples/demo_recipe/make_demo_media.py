@@ -1,6 +1,6 @@
 """Makes the media that the demo is asked about, by other means than what it was trained on.
 
-    python samples/make_demo_media.py
+    python samples/demo_recipe/make_demo_media.py
 
 Needs the `demo-data` extra and flite, whose voice `rms` the demo never heard in training.
 """
@@ -16,7 +16,7 @@ import soundfile
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 
 
 def shapes(path: Path) -> None:
