@@ -11,7 +11,7 @@ from PIL import Image
 from processors import load_image
 
 sys.path.append(str(Path(__file__).parents[2]))
-from samples.demo_recipe import clips, conversations, pictures
+from samples.demo_recipe import clips, conversations, photographs, pictures, sounds
 from samples.demo_recipe.pictures import COLOURS, SHAPES, Thing
 
 
@@ -118,7 +118,11 @@ def test_clips_move_as_they_are_said_to(way, step):
     assert (np.sign(np.round((middles[1] - middles[0]) / 20)) == step).all(), middles
 
 
-def test_what_it_is_to_say_of_other_pictures_is_that_it_does_not_know():
+def test_what_it_is_to_say_of_other_media_is_that_it_does_not_know(monkeypatch):
+    # Other photographs and voices need packages and programs that the tests do without.
+    shown = Image.open(Path(conversations.__file__).parents[1] / "china.jpg").convert("RGB")
+    monkeypatch.setattr(photographs, "_photographs", lambda test: [shown])
+    monkeypatch.setattr(sounds, "elsewhere", lambda random, *, test: sounds.noise(random))
     files, keep = kept()
     random = np.random.RandomState(4)
     answers = {conversations.outside(random, False, keep)[-1]["content"] for _ in range(20)}
