@@ -53,6 +53,13 @@ class ModelConfig:
     dtype: str | None = None
     transcript: TranscriptForm | None = None
 
+    @property
+    def deepstack_levels(self) -> int | None:
+        """Levels that its media bring to the decoder's first layers; None for text alone."""
+        if self.tokens is None:
+            return None
+        return 0 if self.vision is None else len(self.vision.deepstack_visual_indexes)
+
 
 @dataclass(frozen=True)
 class GenerationConfig:

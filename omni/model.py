@@ -66,7 +66,7 @@ class Model:
         self.parts, self.notice = parts, notice
         self._origin = origin
         self.template, self.generation = template, generation
-        self._engine = _engine(parts)
+        self._engine = _engine(parts, config)
 
     def __repr__(self) -> str:
         parts = [part for part in ("vision", "audio", "text") if getattr(self.config, part) is not None]
@@ -348,7 +348,8 @@ class Model:
 
     def take_over(self) -> None:
         """After training: `encode` and `generate` go on with the weights that `parts` has now, which are no noise."""
-        self.media, self._engine, self.notice = self.media.with_towers(self.parts), _engine(self.parts), None
+        self.media, self.notice = self.media.with_towers(self.parts), None
+        self._engine = _engine(self.parts, self.config)
         self._origin = replace(self._origin, config={k: v for k, v in self._origin.config.items() if k != "omni_demo"})
 
     # --- parts that chat and the command line share ---------------------------------------------------------------
@@ -444,6 +445,6 @@ class Model:
         return Inputs.from_token_ids(token_ids, self.config.text.vocab_size)
 
 
-def _engine(parts: Any) -> Engine | None:
+def _engine(parts: Any, config: ModelConfig) -> Engine | None:
     decoder: TextDecoder | None = getattr(parts, "text", None)
-    return None if decoder is None else Engine(decoder, decoder.config.max_position_embeddings)
+    return None if decoder is None else Engine(decoder, config.deepstack_levels)

@@ -88,14 +88,16 @@ class Engine:
 
     Args:
         decoder: the text decoder.
-        max_tokens: longest sequence that the decoder was made for.
+        media_levels: deepstack levels of the media that prompts are likely to hold; None when they hold text only. With
+            such media or without any, prompts of one length go through one program.
     """
 
-    def __init__(self, decoder: TextDecoder, max_tokens: int):
+    def __init__(self, decoder: TextDecoder, media_levels: int | None = None):
         self._graph, self._state = nnx.split(decoder)
         self._config = decoder.config
         self._dtype = decoder.dtype
-        self._max_tokens = max_tokens
+        self._max_tokens = decoder.config.max_position_embeddings
+        self._media_levels = media_levels
 
     @property
     def width(self) -> int:
@@ -186,13 +188,16 @@ class Engine:
             raise InputError("no_output_head", "this model makes embeddings: it has no output head to write with")
         starts_now = np.asarray(starts, np.int32)
         ends = np.asarray([len(prompt) for prompt in prompts], np.int32)
+        overlays = [overlay for prompt in prompts for overlay in prompt.overlays]
+        known = [] if self._media_levels is None else [self._media_levels]
+        levels = max([*known, *(_levels(overlay) for overlay in overlays)], default=None)
         last: jax.Array | None = None
         while (starts_now < ends).any():
             most = int((ends - starts_now).max())
             length = next((n for n in PREFILL_LENGTHS if n >= most), PREFILL_LENGTHS[-1])
             counts = np.minimum(ends - starts_now, length).astype(np.int32)
             self._make_room(session, length)
-            arrays = _gather(prompts, starts_now, counts, length, self._config.hidden_size)
+            arrays = _gather(prompts, starts_now, counts, length, self._config.hidden_size, levels)
             session.cache, found = _prefill(
                 self._graph, self._state, session.cache, *arrays, jnp.asarray(counts), wanted
             )
@@ -220,6 +225,10 @@ class Engine:
             session.cache = session.cache.grow(_capacity(needed))
 
 
+def _levels(overlay: Overlay) -> int:
+    return 0 if overlay.deepstack is None else len(overlay.deepstack)
+
+
 def _capacity(tokens: int) -> int:
     capacity = _FIRST_CAPACITY
     while capacity < tokens:
@@ -227,31 +236,33 @@ def _capacity(tokens: int) -> int:
     return capacity
 
 
-def _gather(prompts: Sequence[Prompt], starts: np.ndarray, counts: np.ndarray, length: int, width: int) -> tuple:
-    """One padded chunk of every prompt: ids, positions, and the media rows that fall into it (None without any)."""
+def _gather(
+    prompts: Sequence[Prompt],
+    starts: np.ndarray,
+    counts: np.ndarray,
+    length: int,
+    width: int,
+    levels: int | None,
+) -> tuple:
+    """One padded chunk of every prompt: ids, positions, and the media rows that fall into it (None for text only)."""
     batch = len(prompts)
     ids = np.zeros((batch, length), np.int32)
     positions = np.zeros((3, batch, length), np.float32)
-    rows: np.ndarray | None = None
+    rows = np.zeros((batch, length, width), np.float32)
     covered = np.zeros((batch, length), bool)
-    deepstack: np.ndarray | None = None
+    deepstack = np.zeros((levels or 0, batch, length, width), np.float32)
     for b, (prompt, start, count) in enumerate(zip(prompts, starts, counts, strict=True)):
         ids[b, :count] = prompt.token_ids[start : start + count]
         positions[:, b, :count] = prompt.position_ids[:, start : start + count]
         for overlay in prompt.overlays:
             here = (overlay.indices >= start) & (overlay.indices < start + count)
-            if not here.any():
-                continue
             at = overlay.indices[here] - start
-            rows = np.zeros((batch, length, width), np.float32) if rows is None else rows
             rows[b, at] = overlay.tokens[here]
             covered[b, at] = True
             if overlay.deepstack is not None:
-                levels = len(overlay.deepstack)
-                deepstack = np.zeros((levels, batch, length, width), np.float32) if deepstack is None else deepstack
                 deepstack[:, b, at] = overlay.deepstack[:, here]
-    media = None if rows is None else (jnp.asarray(rows), jnp.asarray(covered))
-    return jnp.asarray(ids), jnp.asarray(positions), media, None if deepstack is None else jnp.asarray(deepstack)
+    media = None if levels is None else (jnp.asarray(rows), jnp.asarray(covered))
+    return jnp.asarray(ids), jnp.asarray(positions), media, jnp.asarray(deepstack) if levels else None
 
 
 @functools.partial(jax.jit, static_argnums=(0, 8), donate_argnums=(2,))
