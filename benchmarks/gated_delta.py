@@ -4,7 +4,8 @@
 
 32 heads of 128 in float32, queries and keys scaled to unit length, two threads. The forms take turns, so that what else
 the machine does falls on all; the reference (torch, transformers), in a process of its own, comes after. Prints the
-fastest and the median run, and how far the outputs are from our plain form's.
+fastest and the median run, how far the outputs are from our plain form's, and how long the products alone would take at
+the speed of this machine's largest product.
 """
 
 import argparse
@@ -112,6 +113,25 @@ def run_jax(tokens: int, repeats: int) -> dict[str, tuple[list[float], np.ndarra
     return {name: (times[name], outs[name]) for name in forms}
 
 
+def products(tokens: int, chunk: int) -> float:
+    """Floating point operations of the products of `chunked_fast`; with chunks of 1, of the rule as it is written."""
+    if chunk == 1:
+        return tokens * HEADS * 3 * 2 * WIDTH * WIDTH
+    with_state = 3 * 2 * WIDTH * WIDTH  # keys and queries read it, changes are written
+    within = 2 * (2 * chunk * WIDTH) + 2 * chunk * chunk + 2 * (2 * chunk * WIDTH)  # scores, outputs, solving
+    return tokens * HEADS * (with_state + within)
+
+
+def peak(size: int = 2048) -> float:
+    """Floating point operations a second in a product of two large matrices."""
+    import jax
+    import jax.numpy as jnp
+
+    a = jnp.ones((size, size))
+    multiply = jax.jit(jnp.matmul)
+    return 2 * size**3 / min(in_turns({"": lambda: jax.block_until_ready(multiply(a, a))}, 20)[""])
+
+
 def run_reference(tokens: int, repeats: int, out: Path) -> None:
     import torch
     from transformers.models.qwen3_next.modeling_qwen3_next import torch_chunk_gated_delta_rule as rule
@@ -140,6 +160,7 @@ def main() -> None:
         run_reference(options.tokens, options.repeats, options.out)
         return
     os.environ.setdefault("NPROC", "2")
+    fastest = peak()
     found = run_jax(options.tokens, options.repeats)
     if options.reference_python:
         with tempfile.TemporaryDirectory() as folder:
@@ -153,6 +174,10 @@ def main() -> None:
     for name, (times, out) in found.items():
         error = np.linalg.norm(out - plain) / np.linalg.norm(plain)
         print(f"{name:26} {min(times):8.3f} {statistics.median(times):8.3f} {min(times) / ours:12.1f} {error:13.1e}")
+    print(f"\nlargest product of this machine: {fastest / 1e9:.0f} GFLOP/s")
+    for chunk in (1, 32, 64):
+        count = products(options.tokens, chunk)
+        print(f"products alone, chunks of {chunk:2}: {count / 1e9:4.1f} GFLOP, {count / fastest:.3f} s at that speed")
 
 
 if __name__ == "__main__":
