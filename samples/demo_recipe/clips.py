@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from samples.demo_recipe import photographs
-from samples.demo_recipe.pictures import Thing, draw
+from samples.demo_recipe.pictures import Thing, draw_placed
 
 
 class Way(NamedTuple):
@@ -31,16 +31,23 @@ WAYS = {
 
 def moving(random: np.random.RandomState, thing: Thing, way: str) -> bytes:
     """An MP4 of two to three seconds; the very same ground and shape in every frame."""
+    return moving_placed(random, thing, way)[0]
+
+
+def moving_placed(random: np.random.RandomState, thing: Thing, way: str) -> tuple[bytes, list[tuple[float, float]]]:
+    """The clip, and where the thing's middle lies in each frame, across and down, from 0 to 1."""
     dx, dy = WAYS[way].step
     seed, side = int(random.randint(1 << 30)), int(random.choice([96, 128, 160]))
     reach = random.uniform(0.35, 1.05)
     middle = Thing(thing.shape, thing.colour, 1, 1)
     aside = random.uniform(-0.7, 0.7, 2) if way == "still" else random.uniform(-0.7, 0.7, 2) * [dx == 0, dy == 0]
-    frames = []
+    frames, middles = [], []
     for along in np.linspace(-reach, reach, _count(random)):
         shift = (aside[0] + dx * along, aside[1] + dy * along)
-        frames.append(np.asarray(draw(np.random.RandomState(seed), [middle], shift, side).resize((side, side))))
-    return _film(random, frames)
+        picture, (at,) = draw_placed(np.random.RandomState(seed), [middle], shift, side)
+        frames.append(np.asarray(picture.resize((side, side))))
+        middles.append(at)
+    return _film(random, frames), middles
 
 
 def panning(random: np.random.RandomState, *, test: bool) -> bytes:

@@ -70,7 +70,7 @@ def draw(
 def draw_placed(
     random: np.random.RandomState, things: list[Thing], shift: tuple[float, float] = (0, 0), side: int = 0
 ) -> tuple[Image.Image, list[tuple[float, float]]]:
-    """The picture, and where each thing's middle lies, across and down, from 0 to 1.
+    """The picture, and about where each thing's middle lies, across and down, from 0 to 1: the middle of its cell.
 
     It is drawn four times too large, for smooth edges.
     """
@@ -85,9 +85,8 @@ def draw_placed(
         # One thing alone may fill the picture; several must not touch.
         most = 1.2 if len(things) == 1 and (thing.x, thing.y) == (1, 1) and shift == (0, 0) else 0.42
         radius = cell * random.uniform(0.26, most)
-        x = (thing.x + 0.5 + random.uniform(-0.1, 0.1) + shift[0]) / 3
-        y = (thing.y + 0.5 + random.uniform(-0.1, 0.1) + shift[1]) / 3
-        middles.append((x, y))
+        middles.append(((thing.x + 0.5 + shift[0]) / 3, (thing.y + 0.5 + shift[1]) / 3))
+        x, y = (at + random.uniform(-0.1, 0.1) / 3 for at in middles[-1])
         shade, turn = _shade(random, COLOURS[thing.colour]), random.uniform(-12, 12)
         _draw_shape(pen, thing.shape, x * width * 4, y * height * 4, radius, shade, turn)
     return _worn(random, canvas.resize((width, height), Image.Resampling.LANCZOS)), middles

@@ -45,9 +45,11 @@ def main() -> None:
     parser.add_argument("--reading", type=int, default=8_000, help="steps of the decoder alone")
     parser.add_argument("--together", type=int, default=4_000, help="steps of everything")
     parser.add_argument("--keep-gib", type=float, default=10)
+    parser.add_argument("--go-on", action="store_true", help="from the decoder that START has")
     arguments = parser.parse_args()
     model = omni.load(arguments.start, dtype="float32")
-    begin(model.parts.text)
+    if not arguments.go_on:
+        begin(model.parts.text)
     conversations = read_jsonl(arguments.data / "train.jsonl")
     # Towers that learn as fast as a decoder which does not yet look lose what they were taught.
     phases = (

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from processors import load_image
+from encoders import VisionConfig
+from processors import VideoConfig, load_image
 
 sys.path.append(str(Path(__file__).parents[2]))
-from samples.demo_recipe import clips, conversations, photographs, pictures, sounds
+from samples.demo_recipe import clips, conversations, photographs, pictures, sounds, train_demo_towers
 from samples.demo_recipe.pictures import COLOURS, SHAPES, Thing
 
 
@@ -128,3 +129,24 @@ def test_what_it_is_to_say_of_other_media_is_that_it_does_not_know(monkeypatch):
     answers = {conversations.outside(random, False, keep)[-1]["content"] for _ in range(20)}
     assert answers == {conversations.UNKNOWN} and files
     assert all(Image.open(io.BytesIO(c)).size for n, c in files.items() if n.endswith(("png", "jpg")))
+
+
+def test_a_token_is_asked_for_the_thing_whose_middle_lies_in_it():
+    grid = np.array([[1, 8, 6]], np.int32)  # 4 x 3 tokens
+    classes = train_demo_towers._asked(grid, [(0.5, 0.5), (1.2, 0.1)], [(1, 2, 0, -1), (3, 4, 0, -1)], -1)
+    named = {tuple(map(int, at)): classes[at[0] * 3 + at[1]].tolist() for at in np.ndindex(4, 3)}
+    assert named.pop((2, 1)) == [1, 2, 0, -1] and named.pop((0, 2)) == [3, 4, 0, -1]
+    assert set(map(tuple, named.values())) == {(0, 0, 0, -1)} and (classes[12:] == -1).all()
+
+
+def test_the_token_of_a_moving_thing_is_asked_for_its_way():
+    model_config, video = VisionConfig(num_position_embeddings=256), VideoConfig(min_pixels=96**2, max_pixels=128**2)
+    ways = set()
+    # Of the clips, one in ten pans over a photograph.
+    for seed in [seed for seed in range(8) if np.random.RandomState((seed, 9)).rand() < 0.9]:
+        rows = train_demo_towers.clip(model_config, video, seed)
+        found = {tuple(token) for _, classes in rows for token in classes.tolist() if token[3] > 0}
+        assert len(found) == 1 and len(rows) in (2, 3), found  # one thing, one way, in every pair of frames
+        assert all((classes[:, 3] > 0).sum() == 1 for _, classes in rows)
+        ways |= {token[3] for token in found}
+    assert len(ways) > 2
