@@ -19,9 +19,9 @@ def chat(model: omni.Model) -> None:
         print(f"\nNote: {model.notice}.")
         warnings.filterwarnings("ignore", message=model.notice)
     for turns in (
-        [("What is in this picture?", "shapes.png"), ("What colour is the square?",)],
+        [("What is in this picture?", "shapes.png"), ("Where is the red circle?",)],
         [("What do you hear?", "seven.flac")],
-        [("What moves?", "star.mp4")],
+        [("Which way does it go?", "star.mp4")],
         [("Does the spoken number match the written one?", "digit.jpg", "seven.flac")],
         [("What is in this picture?", "china.jpg")],
     ):

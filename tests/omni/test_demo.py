@@ -34,18 +34,19 @@ def test_it_says_nothing_against_itself(demo):
 SAID = [
     [
         ("What is in this picture?", ["shapes.png"], "A red circle left of a blue square."),
-        ("What colour is the square?", [], "Blue."),
-        ("How many shapes are there?", [], "Two."),
+        ("Is there a blue square?", [], "Yes."),
+        ("Where is the red circle?", [], "Left of the blue square."),
     ],
+    [("How many shapes are there?", ["shapes.png"], "Two.")],
     [("List the shapes.", ["shapes.png"], "A red circle on the left, a blue square on the right.")],
     [("What do you hear?", ["seven.flac"], "Seven.")],
     [("Which digit is this?", ["digit.jpg"], "The digit seven.")],
     [("Does the spoken number match the written one?", ["digit.jpg", "seven.flac"], "Yes, both are seven.")],
-    [("What moves?", ["star.mp4"], "A yellow star.")],
+    [("Which way does it go?", ["star.mp4"], "To the right.")],
     [("What is in this picture?", ["china.jpg"], UNKNOWN)],
     [("What do you see?", ["astronaut.jpg"], UNKNOWN)],
 ]
-HELD_OUT = [2, 4, 5, 6, 16, 21, 25, 26, 27, 41, 46, 84, 119, 164]
+HELD_OUT = [2, 4, 6, 10, 13, 16, 21, 25, 26, 27, 41, 46, 84, 119, 164]
 
 
 @pytest.mark.parametrize("turns", SAID, ids=lambda turns: turns[0][0])
