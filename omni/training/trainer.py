@@ -100,7 +100,7 @@ def train(
     """
     names = PARTS if options.parts is None else options.parts
     trained = Trained(model.parts, names, options.lora, options.seed)
-    optimiser = _optimiser(options)
+    optimiser, schedule = _optimiser(options), _schedule(options)
     state: Any = (trained.start, optimiser.init(trained.start), jnp.int32(0))  # pyright: ignore[reportArgumentType]
     directory.mkdir(parents=True, exist_ok=True)
     state = jax.tree.map(jnp.asarray, load_progress(directory, state) or state)
@@ -112,7 +112,8 @@ def train(
         batches(model, conversations, options.batch_size, options.seed, first, int(options.keep_gib * 2**30)),
         strict=False,
     ):
-        state, loss, tokens, norm = step(state, trained.frozen, jax.tree.map(jnp.asarray, batch))
+        rate = jnp.float32(schedule(done - 1))
+        state, loss, tokens, norm = step(state, trained.frozen, rate, jax.tree.map(jnp.asarray, batch))
         loss = float(loss)
         if done % options.save_every == 0 or done == options.steps:
             save_progress(directory, state)
@@ -123,15 +124,24 @@ def train(
     model.take_over()
 
 
-def _optimiser(options: TrainingOptions) -> optax.GradientTransformation:
+def _schedule(options: TrainingOptions) -> optax.Schedule:
     warmup = max(1, options.steps // 20)
-    schedule = optax.warmup_cosine_decay_schedule(
+    return optax.warmup_cosine_decay_schedule(
         0.0, options.learning_rate, warmup, max(options.steps, warmup + 1), options.learning_rate / 10
     )
+
+
+def _optimiser(options: TrainingOptions) -> optax.GradientTransformation:
+    """AdamW but for its learning rate: that is an argument of a step, so that other rates are no other programs."""
     return optax.chain(
         optax.clip_by_global_norm(options.clip_norm),
-        optax.adamw(schedule, b2=0.98, weight_decay=options.weight_decay, mask=_decayed),
+        optax.scale_by_adam(b2=0.98),
+        optax.add_decayed_weights(options.weight_decay, _decayed),
     )
+
+
+def _moved(weights: Any, changes: Any, rate: jax.Array) -> Any:
+    return jax.tree.map(lambda weight, change: weight - rate * change, weights, changes)
 
 
 def _decayed(weights: Any) -> dict[str, bool]:
@@ -139,10 +149,10 @@ def _decayed(weights: Any) -> dict[str, bool]:
 
 
 def _step(trained: Trained, optimiser: optax.GradientTransformation, state: Any) -> Any:
-    """A step as a function of state, frozen weights and batch, with a program for each shape of a batch."""
+    """A step as a function of state, frozen weights, learning rate and batch; each shape of a batch is a program."""
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def step(state: Any, frozen: Any, batch: Batch) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
+    def step(state: Any, frozen: Any, rate: jax.Array, batch: Batch) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
         weights, moments, count = state
 
         def loss(weights: Any) -> tuple[jax.Array, jax.Array]:
@@ -150,17 +160,18 @@ def _step(trained: Trained, optimiser: optax.GradientTransformation, state: Any)
 
         (value, tokens), gradients = jax.value_and_grad(loss, has_aux=True)(weights)
         changes, moments = optimiser.update(gradients, moments, weights)
-        weights = optax.apply_updates(weights, changes)
+        weights = _moved(weights, changes, rate)
         return (weights, moments, count + 1), value, tokens, optax.tree.norm(gradients)
 
-    kept = jax.eval_shape(lambda: (state, trained.frozen))
+    kept = jax.eval_shape(lambda: (state, trained.frozen, jnp.float32(0)))
 
     @functools.lru_cache(_PROGRAMS)
     def program(structure: Any, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> Any:
         return step.lower(*kept, structure.unflatten(shapes)).compile()
 
-    def run(state: Any, frozen: Any, batch: Batch) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
+    def run(state: Any, frozen: Any, rate: jax.Array, batch: Batch) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
         leaves, structure = jax.tree.flatten(batch)
-        return program(structure, tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in leaves))(state, frozen, batch)
+        shapes = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in leaves)
+        return program(structure, shapes)(state, frozen, rate, batch)
 
     return run

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import media
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from load import relative_error
@@ -21,6 +22,7 @@ from omni.training import (
     make_example,
     read_jsonl,
     train,
+    trainer,
 )
 
 
@@ -186,6 +188,26 @@ def test_conversations_that_cannot_be_learned_are_named(messages, code, tmp_path
     with pytest.raises(omni.InputError, match="conversation 2") as error:
         next(train(demo(), [fine, messages], tmp_path, TrainingOptions(steps=1, batch_size=2)))
     assert error.value.code == code
+
+
+def test_the_steps_are_those_of_adamw():
+    options = TrainingOptions(steps=30, learning_rate=0.01, weight_decay=0.3)
+    ours, schedule = trainer._optimiser(options), trainer._schedule(options)
+    theirs = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=0.3, mask=trainer._decayed)
+    )
+    weights = {"linear.weight": jnp.arange(6.0).reshape(2, 3), "norm.weight": jnp.ones(3), "linear.bias": jnp.ones(2)}
+    both = [(weights, optimiser.init(weights)) for optimiser in (ours, theirs)]
+    for i in range(5):
+        (a, a_moments), (b, b_moments) = both
+        gradients = {name: jnp.sin(i + jnp.arange(value.size)).reshape(value.shape) for name, value in a.items()}
+        changes, a_moments = ours.update(gradients, a_moments, a)
+        a = trainer._moved(a, changes, schedule(i))
+        changes, b_moments = theirs.update(gradients, b_moments, b)
+        both = [(a, a_moments), (optax.apply_updates(b, changes), b_moments)]
+    for name in weights:
+        np.testing.assert_allclose(both[0][0][name], both[1][0][name], rtol=1e-6)
+        assert (both[0][0][name] != weights[name]).all()
 
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"learning_rate": -1.0}, {"parts": ("nose",)}])
