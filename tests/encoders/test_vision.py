@@ -213,13 +213,16 @@ def test_other_backends_formulation_is_the_same(tower, apply, compiled, monkeypa
 
 
 def test_a_still_equals_the_clip_that_repeats_it(tower, apply):
-    """As bytes of one frame, bytes of two, float values of one and of two."""
+    """As bytes of one frame, bytes of two, float values of one and of two.
+
+    Sums of 768 products and of 1,536 are rounded in different orders, which depend on the processor.
+    """
     pixels, _ = pictures((6, 8))
     embed = tower.encoder.patch_embed
     still = apply(embed, pixels[None])
     assert np.abs(still).max() > 3
     for form in (twice(pixels), normalised(pixels), normalised(twice(pixels))):
-        np.testing.assert_allclose(apply(embed, form[None]), still, atol=1e-5, rtol=0)
+        assert relative_error(apply(embed, form[None]), still) < 2e-6
 
 
 def test_both_frames_of_a_patch_count(tower, apply):

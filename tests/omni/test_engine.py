@@ -186,6 +186,15 @@ def test_a_reply_ends_where_the_model_does(engine, monkeypatch):
     assert session.lengths.tolist() == [20] * 4
 
 
+def test_prompts_with_and_without_media_share_a_program(engine, crowded):
+    short = beginning(crowded, 60)
+    engine.start([text(60)])
+    before = engine_module._prefill._cache_size()
+    assert short.overlays and not text(60).overlays
+    engine.start([short])
+    assert engine_module._prefill._cache_size() == before
+
+
 def test_another_temperature_compiles_no_decoder(engine):
     session = engine.start([text(16)])
     decode(engine, session, 2)
