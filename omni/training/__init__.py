@@ -1,17 +1,18 @@
 """Training: conversations with their media to a loss, and a loss to new weights."""
 
-from omni.training.batch import Batch, collate
+from omni.training.batch import Batch, Room, collate
 from omni.training.data import batches, read_jsonl
 from omni.training.example import Example, make_example
 from omni.training.loss import hidden_states, loss_and_counts
 from omni.training.trained import LoRA, Trained
-from omni.training.trainer import Metrics, TrainingOptions, train
+from omni.training.trainer import Metrics, TrainingOptions, train, train_on
 
 __all__ = [
     "Batch",
     "Example",
     "LoRA",
     "Metrics",
+    "Room",
     "Trained",
     "TrainingOptions",
     "batches",
@@ -21,4 +22,5 @@ __all__ = [
     "make_example",
     "read_jsonl",
     "train",
+    "train_on",
 ]

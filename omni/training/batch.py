@@ -1,12 +1,21 @@
 """Examples side by side, as arrays of a few shapes."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
-from encoders.layout import VISION_LENGTHS, AudioRows, Call, VisionRows, audio_calls, vision_calls
+from encoders.layout import (
+    VISION_LENGTHS,
+    AudioRows,
+    Call,
+    VisionRows,
+    audio_calls,
+    audio_token_count,
+    vision_calls,
+)
 from omni.config import ModelConfig
 from omni.training.example import Example
 from processors.audio import AudioFeatures
@@ -20,6 +29,23 @@ _LEAST_TOKENS = 64
 _VISION_LENGTHS = (64, 144, *VISION_LENGTHS)
 
 F = TypeVar("F", ImageFeatures, VideoFeatures)
+Rows = TypeVar("Rows", VisionRows, AudioRows)
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Room:
+    """One shape for all batches, and so one program.
+
+    Attributes:
+        tokens: of a conversation.
+        vision: rows of the vision tower's calls, by the shape of their pixels: patches, and values a patch.
+        audio: rows of the audio tower's calls, by the shape of their mel frames: chunks, bins, frames a chunk.
+    """
+
+    tokens: int
+    vision: Mapping[Shape, int]
+    audio: Mapping[Shape, int]
 
 
 class Batch(NamedTuple):
@@ -47,25 +73,31 @@ class Batch(NamedTuple):
     audio: tuple[AudioRows, ...]
 
 
-def collate(examples: Sequence[Example], config: ModelConfig) -> Batch:
+def collate(examples: Sequence[Example], config: ModelConfig, room: Room | None = None) -> Batch:
     """Puts examples side by side.
-
-    Lengths, and numbers of rows, are padded to powers of two, so that few programs serve many batches.
 
     Args:
         examples: one or more.
         config: sizes of the towers.
-    """
-    stills = _features(examples, ImageFeatures)
-    clips = _features(examples, VideoFeatures)
-    sounds = [f for e in examples for f in (*e.media, *e.tracks) if isinstance(f, AudioFeatures)]
-    table = _Table()
-    # Stills and clips differ in the width of a patch, so each kind makes its own calls.
-    vision = [rows for seen in (stills, clips) if seen for rows in table.see(seen, config)]
-    audio = table.hear(sounds, config, len(examples) // 4) if sounds else []
+        room: what lengths and numbers of rows are padded to; powers of two when None, so that few programs serve many
+            batches.
 
-    length = _padded(max(len(example.token_ids) for example in examples), _LEAST_TOKENS)
-    shape = (len(examples), length)
+    Raises:
+        ValueError: the examples do not fit into the room.
+    """
+    table = _Table(config)
+    # Stills and clips differ in the width of a patch, so each kind makes its own calls.
+    vision = []
+    for kind in (ImageFeatures, VideoFeatures):
+        vision += table.see(_features(examples, kind), kind, None if room is None else room.vision)
+    sounds = [f for e in examples for f in (*e.media, *e.tracks) if isinstance(f, AudioFeatures)]
+    # Each number of windows of a length is a program: a few more windows are cheaper than that.
+    audio = table.hear(sounds, None if room is None else room.audio, len(examples) // 4)
+
+    longest = max(len(example.token_ids) for example in examples)
+    if room is not None and longest > room.tokens:
+        raise ValueError(f"a conversation of {longest} tokens in a room for {room.tokens}")
+    shape = (len(examples), _padded(longest, _LEAST_TOKENS) if room is None else room.tokens)
     batch = Batch(
         token_ids=np.zeros(shape, np.int32),
         position_ids=np.zeros((3, *shape), np.float32),
@@ -95,54 +127,97 @@ def _features(examples: Sequence[Example], kind: type[F]) -> list[F]:
 class _Table:
     """Where the tokens of media come to lie."""
 
-    def __init__(self):
+    def __init__(self, config: ModelConfig):
         self.places: dict[int, np.ndarray] = {}
+        self._config = config
         self._size = 0
 
-    def see(self, media: Sequence[ImageFeatures | VideoFeatures], config: ModelConfig) -> list[VisionRows]:
+    def see(
+        self,
+        media: Sequence[ImageFeatures | VideoFeatures],
+        kind: type[ImageFeatures | VideoFeatures],
+        room: Mapping[Shape, int] | None,
+    ) -> list[VisionRows]:
         """Calls of the vision tower for stills, or for clips."""
-        assert config.vision is not None
-        grids = np.concatenate([features.grid_thw for features in media])
-        calls = vision_calls(
-            np.concatenate([f.pixels for f in media]), grids, config.vision, _ALL_ROWS, _VISION_LENGTHS
+        config = self._config.vision
+        if config is None:
+            return []
+        values = config.in_channels * config.patch_size**2
+        values *= 1 if kind is ImageFeatures else config.temporal_patch_size
+        own = None if room is None else {shape: count for shape, count in room.items() if shape[1] == values}
+        if not media and not own:
+            return []
+        calls: Iterable[Call] = ()
+        grids = np.zeros((0, 3), np.int32)
+        if media:
+            grids = np.concatenate([features.grid_thw for features in media])
+            pixels = np.concatenate([features.pixels for features in media])
+            calls = vision_calls(pixels, grids, config, _ALL_ROWS, _VISION_LENGTHS)
+        unit = config.merge_unit
+
+        def blank(shape: Shape) -> VisionRows:
+            length, values = shape
+            geometry = (np.zeros((1, length, n), kind) for n, kind in ((2, np.int32), (4, np.int32), (4, np.float32)))
+            return VisionRows(np.zeros((1, length, values), np.uint8), *geometry, np.full(1, length, np.int32))
+
+        found, frames = self._place(
+            calls, lambda rows: rows.pixels.shape[1] // unit, lambda rows: rows.lengths // unit, own, blank
         )
-        unit = config.vision.merge_unit
-        found, frames = self._place(calls, lambda rows: rows.pixels.shape[1] // unit, lambda rows: rows.lengths // unit)
         start = 0
         for features, t in zip(media, grids[:, 0].tolist(), strict=True):
             self.places[id(features)] = np.concatenate([frames[i] for i in range(start, start + t)])
             start += t
         return found
 
-    def hear(self, sounds: Sequence[AudioFeatures], config: ModelConfig, least: int) -> list[AudioRows]:
-        """Calls of the audio tower, of at least so many rows: each number of windows of a length is a program."""
-        assert config.audio is not None
-        tokens = config.audio.chunk_tokens
-        calls = audio_calls([sound.mel for sound in sounds], config.audio)
-        found, windows = self._place(calls, lambda rows: rows.mel.shape[1] * tokens, lambda rows: rows.lengths, least)
+    def hear(self, sounds: Sequence[AudioFeatures], room: Mapping[Shape, int] | None, least: int) -> list[AudioRows]:
+        """Calls of the audio tower; without a room, of at least so many rows."""
+        config = self._config.audio
+        if config is None or not (sounds or room):
+            return []
+
+        def blank(shape: Shape) -> AudioRows:
+            tokens = audio_token_count(shape[0] * config.chunk_frames, config)
+            conv_frames = np.full((1, shape[0]), config.chunk_frames, np.int32)
+            return AudioRows(np.zeros((1, *shape), np.float32), conv_frames, np.full(1, tokens, np.int32))
+
+        calls = audio_calls([sound.mel for sound in sounds], config)
+        width = config.chunk_tokens
+        found, windows = self._place(
+            calls, lambda rows: rows.mel.shape[1] * width, lambda rows: rows.lengths, room, blank, least
+        )
         start = 0
         for sound in sounds:
-            end = start + -(-sound.mel.shape[1] // config.audio.n_window_infer)
+            end = start + -(-sound.mel.shape[1] // config.n_window_infer)
             self.places[id(sound)] = np.concatenate([windows[i] for i in range(start, end)])
             start = end
         return found
 
     def _place(
-        self, calls: Iterable[Call], width: Callable[[Any], int], lengths: Callable[[Any], np.ndarray], least: int = 1
-    ):
+        self,
+        calls: Iterable[Call],
+        width: Callable[[Rows], int],
+        lengths: Callable[[Rows], np.ndarray],
+        room: Mapping[Shape, int] | None,
+        blank: Callable[[Shape], Rows],
+        least: int = 1,
+    ) -> tuple[list[Rows], dict[int, np.ndarray]]:
         """One call for each padded length, and where in the table each frame's or window's tokens lie."""
-        by_shape: dict[tuple[int, ...], list[Call]] = {}
+        by_shape: dict[Shape, list[Call]] = {shape: [] for shape in room or ()}
         for call in calls:
             by_shape.setdefault(call.rows[0].shape[1:], []).append(call)
         found, places = [], {}
-        for _, group in sorted(by_shape.items()):
+        for shape, group in sorted(by_shape.items()):
             members = [i for call in group for i in call.members]
-            room = _padded(len(members), least) - len(members)
-            whole = [np.concatenate(arrays) for arrays in zip(*(call.rows for call in group), strict=True)]
+            count = _padded(len(members), least) if room is None else room.get(shape, 0)
+            if len(members) > count:
+                raise ValueError(f"{len(members)} rows of shape {shape} in a room for {count}")
+            own = [call.rows for call in group] or [blank(shape)]
+            whole = [np.concatenate(arrays) for arrays in zip(*own, strict=True)]
             # A row of padding is the first row again: a frame without patches has no softmax.
-            rows = type(group[0].rows)(*(np.concatenate([a, np.repeat(a[:1], room, axis=0)]) for a in whole))
-            for row, (i, count) in enumerate(zip(members, lengths(rows), strict=False)):
-                places[i] = self._size + row * width(rows) + np.arange(count)
+            spare = count - len(whole[0])
+            rows = type(own[0])(*(np.concatenate([a, np.repeat(a[:1], spare, axis=0)]) for a in whole))
+            for row, (i, tokens) in enumerate(zip(members, lengths(rows), strict=False)):
+                places[i] = self._size + row * width(rows) + np.arange(tokens)
             self._size += len(rows.lengths) * width(rows)
             found.append(rows)
         return found, places

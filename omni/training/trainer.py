@@ -2,13 +2,14 @@
 
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from omni.errors import InputError, is_number, is_whole, shown
@@ -31,7 +32,8 @@ class TrainingOptions:
     Attributes:
         steps: batches to train on in all.
         batch_size: conversations a batch.
-        learning_rate: at its highest; it rises over the first twentieth of the steps and falls as a cosine to a tenth.
+        learning_rate: at its highest; it rises over the first twentieth of the steps and falls as a cosine.
+        last_share: what it falls to, as a share of its highest.
         weight_decay: of matrices, decoupled (arXiv:1711.05101).
         clip_norm: longest gradient.
         parts: which parts are trained, of "vision", "audio" and "text"; all that the model has when None.
@@ -44,6 +46,7 @@ class TrainingOptions:
     steps: int
     batch_size: int = 8
     learning_rate: float = 1e-4
+    last_share: float = 0.1
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     parts: Sequence[str] | None = None
@@ -58,7 +61,7 @@ class TrainingOptions:
                 raise InputError(
                     "bad_option", f"{name} must be a whole number above 0, got {shown(getattr(self, name))}"
                 )
-        for name in ("learning_rate", "weight_decay", "clip_norm", "keep_gib"):
+        for name in ("learning_rate", "last_share", "weight_decay", "clip_norm", "keep_gib"):
             value = getattr(self, name)
             if not is_number(value) or not 0 <= value < float("inf"):
                 raise InputError("bad_option", f"{name} must be a number from 0 on, got {shown(value)}")
@@ -98,36 +101,63 @@ def train(
         InputError: a conversation or an option cannot be used.
         CheckpointError: the directory holds the state of a run with another model or other options.
     """
+
+    def made(first: int) -> Iterator[Batch]:
+        keep = int(options.keep_gib * 2**30)
+        return batches(model, conversations, options.batch_size, options.seed, first, keep)
+
+    yield from train_on(model, made, directory, options)
+
+
+def train_on(
+    model: Model, made: Callable[[int], Iterator[Batch]], directory: Path, options: TrainingOptions
+) -> Iterator[Metrics]:
+    """As `train`, on batches from anywhere.
+
+    Args:
+        model: whose weights are trained.
+        made: batches without end, from the one with that number on, counted from 0.
+        directory: for the state.
+        options: all but those about conversations.
+
+    Raises:
+        CheckpointError: the directory holds the state of a run with another model or other options.
+    """
     names = PARTS if options.parts is None else options.parts
     trained = Trained(model.parts, names, options.lora, options.seed)
-    optimiser, schedule = _optimiser(options), _schedule(options)
+    optimiser, rates = _optimiser(options), np.asarray(jax.vmap(_schedule(options))(jnp.arange(options.steps)))
     state: Any = (trained.start, optimiser.init(trained.start), jnp.int32(0))  # pyright: ignore[reportArgumentType]
     directory.mkdir(parents=True, exist_ok=True)
     state = jax.tree.map(jnp.asarray, load_progress(directory, state) or state)
     first = int(state[2])
     step = _step(trained, optimiser, state)
     began = time.perf_counter()
-    for done, batch in zip(
-        range(first + 1, options.steps + 1),
-        batches(model, conversations, options.batch_size, options.seed, first, int(options.keep_gib * 2**30)),
-        strict=False,
-    ):
-        rate = jnp.float32(schedule(done - 1))
-        state, loss, tokens, norm = step(state, trained.frozen, rate, jax.tree.map(jnp.asarray, batch))
-        loss = float(loss)
+    # A step runs while the next one's batch is made ready: what it found is read one step later.
+    running: tuple[int, Any] | None = None
+    for done, batch in zip(range(first + 1, options.steps + 1), made(first), strict=False):
+        rate = rates[done - 1]
+        state, *found = step(state, trained.frozen, rate, jax.tree.map(jnp.asarray, batch))
+        if running is not None:
+            yield _metrics(*running, began)
+            began = time.perf_counter()
+        running = done, found
         if done % options.save_every == 0 or done == options.steps:
             save_progress(directory, state)
-        now = time.perf_counter()
-        yield Metrics(done, loss, int(tokens), float(norm), now - began)
-        began = now
+    if running is not None:
+        yield _metrics(*running, began)
     trained.write(state[0], model.parts)
     model.take_over()
 
 
+def _metrics(step: int, found: Any, began: float) -> Metrics:
+    loss, tokens, norm = (number.item() for number in found)
+    return Metrics(step, loss, tokens, norm, time.perf_counter() - began)
+
+
 def _schedule(options: TrainingOptions) -> optax.Schedule:
-    warmup = max(1, options.steps // 20)
+    warmup, rate = max(1, options.steps // 20), options.learning_rate
     return optax.warmup_cosine_decay_schedule(
-        0.0, options.learning_rate, warmup, max(options.steps, warmup + 1), options.learning_rate / 10
+        0.0, rate, warmup, max(options.steps, warmup + 1), rate * options.last_share
     )
 
 

@@ -1,6 +1,6 @@
 """Questions about made media, and true answers: conversations for training and for testing, one maker a skill.
 
-Each maker takes a random stream, the split and a `keep` that stores a medium and returns its name, and gives messages.
+Each maker takes a random stream, the split and a `keep` for media, and gives messages.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,8 @@ from samples.demo_recipe.pictures import (
 )
 
 Messages = list[dict[str, Any]]
-Keep = Callable[[bytes, str], str]
+# Takes the bytes of a file and its suffix, and gives what stands for the file in a message.
+Keep = Callable[[bytes, str], Any]
 KNOWN = "I only know coloured shapes, digits, short words, tones and moving shapes."
 UNKNOWN = f"I don't know. {KNOWN}"
 COUNTS = ("None", "One", "Two", "Three", "Four", "Five")
@@ -322,16 +323,16 @@ def knows(random: np.random.RandomState, test: bool, keep: Keep) -> Messages:
 
 # How many of a hundred conversations each makes, for training and for testing.
 SKILLS: dict[Callable[[np.random.RandomState, bool, Keep], Messages], tuple[float, float]] = {
-    shapes: (5, 20),
-    counts: (4, 10),
-    relations: (4, 10),
+    shapes: (9, 20),
+    counts: (7, 10),
+    relations: (7, 10),
     describe: (5, 5),
-    follow_up: (30, 5),
-    digits: (8, 10),
-    numbers: (5, 4),
+    follow_up: (22, 5),
+    digits: (9, 10),
+    numbers: (6, 4),
     spoken_digits: (6, 10),
-    words: (9, 5),
-    tones: (3, 3),
+    words: (8, 5),
+    tones: (2, 3),
     motion: (9, 8),
     match: (6, 4),
     outside: (7, 10),

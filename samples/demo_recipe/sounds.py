@@ -1,10 +1,7 @@
-"""Spoken words in many voices, and tones. Needs espeak-ng, flite and festival with festvox-kdlpc16k."""
+"""Spoken words in many voices, and tones."""
 
 import io
-import subprocess
-import tempfile
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +9,9 @@ import soundfile
 import soxr
 
 from samples.demo_recipe.pictures import NUMBERS
+from samples.demo_recipe.voices import RATE, SPEEDS, Voice, spoken, voices
 
 WORDS = (*NUMBERS, "yes", "no", "left", "right", "up", "down", "cat", "dog", "tree", "house")
-RATE = 16_000
 # Pitches, in hertz, about which tones vary.
 TONES = {"low": 220, "middle": 600, "high": 1600}
 # Words of which it is to say that it does not know them, in training and in testing.
@@ -32,40 +29,14 @@ _OTHERS_TESTED = (
     "nobody came to the meeting", "turn off the radio", "we shall see each other again",
 )  # fmt: skip
 _RECORDINGS = ("dashwood.flac", "speech.flac")
-_ACCENTS = ("en-gb", "en-us", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbcwmd", "en-029")
-_VARIANTS = (
-    "m1", "m2", "m3", "m4", "m5", "m7", "f1", "f2", "f3", "f5", "Andy", "Annie", "Lee", "linda", "max", "Michael",
-    "pablo", "rob", "steph", "Alicia",
-)  # fmt: skip
-_VARIANTS_TESTED = ("m6", "m8", "f4", "belinda", "david", "quincy")
-# Voices of people, cut up and put together again: few, so in training they come as often as many of the others.
-_PEOPLE = (("flite", "kal16"), ("flite", "awb"), ("flite", "slt"), ("festival", "ked_diphone"))
-_PEOPLE_TESTED = (("flite", "rms"),)
+# Voices say a few of them each, at one speed.
+OTHERS_SPEED = 150
 
 
-def voices(*, test: bool) -> list[tuple[str, str]]:
-    """Synthesiser and voice; what is tested is never heard in training."""
-    variants, people = (_VARIANTS_TESTED, _PEOPLE_TESTED) if test else (_VARIANTS, _PEOPLE)
-    built = [("espeak", f"{accent}+{variant}") for accent in _ACCENTS for variant in variants]
-    return built + [voice for voice in people for _ in range(12 if test else 30)]
-
-
-@cache
-def _spoken(synthesiser: str, voice: str, text: str, speed: int) -> np.ndarray:
-    with tempfile.NamedTemporaryFile(suffix=".wav") as file:
-        if synthesiser == "espeak":
-            command = ["espeak-ng", "-v", voice, "-s", str(speed), "-w", file.name, text]
-        elif synthesiser == "flite":
-            stretch = f"duration_stretch={150 / speed}"
-            command = ["flite", "-voice", voice, "--setf", stretch, "-t", text, "-o", file.name]
-        else:
-            stretch = f"(Parameter.set 'Duration_Stretch {150 / speed})"
-            command = ["text2wave", "-eval", f"(voice_{voice})", "-eval", stretch, "-o", file.name]
-        subprocess.run(command, check=True, capture_output=True, input=text.encode())
-        samples, rate = soundfile.read(file.name, dtype="float32")
-    loud = np.flatnonzero(np.abs(samples) > 0.02 * np.abs(samples).max())
-    samples = samples[loud[0] : loud[-1] + 1]
-    return soxr.resample(samples, rate, RATE)
+def others(voice: Voice, *, test: bool) -> list[str]:
+    """What a voice says besides the words that are known."""
+    first = sum(map(ord, "".join(voice))) % 3
+    return list(_OTHERS_TESTED if test else _OTHERS[first::3])
 
 
 def speak(random: np.random.RandomState, words: Sequence[str], *, test: bool) -> np.ndarray:
@@ -77,13 +48,22 @@ def speak_timed(
     random: np.random.RandomState, words: Sequence[str], *, test: bool
 ) -> tuple[np.ndarray, list[tuple[float, float]]]:
     """What is heard, and from when to when each word is said, in seconds."""
-    synthesiser, voice = voices(test=test)[random.randint(len(voices(test=test)))]
-    speed = int(random.choice([120, 150, 180]))
+    return _say(random, _a_voice(random, test), words, int(random.choice(SPEEDS)))
+
+
+def _a_voice(random: np.random.RandomState, test: bool) -> Voice:
+    found = voices(test=test)
+    return found[random.randint(len(found))]
+
+
+def _say(
+    random: np.random.RandomState, voice: Voice, texts: Sequence[str], speed: int
+) -> tuple[np.ndarray, list[tuple[float, float]]]:
     # Faster with a smaller throat, or slower with a larger one: from few voices, many.
     stretch = random.uniform(0.84, 1.18)
     pieces, times, at = [], [], 0
-    for word in words:
-        pieces += [_pause(random), _spoken(synthesiser, voice, word, speed)]
+    for text in texts:
+        pieces += [_pause(random), spoken(voice, text, speed)]
         start, at = at + len(pieces[-2]), at + len(pieces[-2]) + len(pieces[-1])
         times.append((start / RATE * stretch, at / RATE * stretch))
     samples = soxr.resample(np.concatenate([*pieces, _pause(random)]), RATE, RATE * stretch)
@@ -100,10 +80,11 @@ def elsewhere(random: np.random.RandomState, *, test: bool) -> np.ndarray:
         samples = soxr.resample(samples, rate, RATE)
         start = random.randint(0, max(1, len(samples) - 3 * RATE))
         return samples[start : start + int(RATE * random.uniform(1.2, 3))]
-    if test:
-        return speak(random, [_OTHERS_TESTED[random.randint(len(_OTHERS_TESTED))]], test=True)
+    voice = _a_voice(random, test)
+    known = others(voice, test=test)
     # A voice that goes on and on is as little known as a word.
-    return speak(random, [_OTHERS[i] for i in random.randint(0, len(_OTHERS), random.choice([1, 2, 5]))], test=False)
+    count = 1 if test else random.choice([1, 2, 5])
+    return _say(random, voice, [known[i] for i in random.randint(0, len(known), count)], OTHERS_SPEED)[0]
 
 
 def _pause(random: np.random.RandomState) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""Trains the checkpoint behind `omni.load("demo")` on what make_demo_data.py made.
+"""Trains the checkpoint behind `omni.load("demo")` on conversations that are made meanwhile.
 
-    python samples/make_demo_data.py DATA
+    python samples/make_demo_data.py DATA --count 20000
     python samples/demo_recipe/make_demo_checkpoint.py DATA START
     python samples/demo_recipe/train_demo_towers.py START
-    python samples/demo_recipe/train_demo.py DATA START OUT
+    python samples/demo_recipe/voices.py VOICES
+    python samples/demo_recipe/train_demo.py START VOICES OUT
 
 The decoder first learns to read what the taught towers tell it, then everything learns together. A run that was killed
 goes on where it was last saved.
@@ -11,6 +12,8 @@ goes on where it was last saved.
 
 import argparse
 import json
+import os
+import sys
 from pathlib import Path
 
 import jax
@@ -18,8 +21,10 @@ import jax.numpy as jnp
 from flax import nnx
 from tqdm import tqdm
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 import omni
-from omni.training import TrainingOptions, read_jsonl, train
+from omni.training import TrainingOptions, train_on
+from samples.demo_recipe.stream import stream
 
 
 def begin(text: nnx.Module) -> None:
@@ -39,36 +44,40 @@ def begin(text: nnx.Module) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("data", type=Path)
     parser.add_argument("start", type=Path)
+    parser.add_argument("voices", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--reading", type=int, default=8_000, help="steps of the decoder alone")
-    parser.add_argument("--together", type=int, default=4_000, help="steps of everything")
-    parser.add_argument("--keep-gib", type=float, default=10)
+    parser.add_argument("--together", type=int, default=8_000, help="steps of everything")
+    parser.add_argument("--size", type=int, default=32, help="conversations a step")
+    parser.add_argument("--lr", type=float, nargs=2, default=(1.5e-3, 6e-4), help="of the two phases")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that make conversations")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--go-on", action="store_true", help="from the decoder that START has")
-    arguments = parser.parse_args()
-    model = omni.load(arguments.start, dtype="float32")
-    if not arguments.go_on:
+    options = parser.parse_args()
+    model = omni.load(options.start, dtype="float32")
+    if not options.go_on:
         begin(model.parts.text)
-    conversations = read_jsonl(arguments.data / "train.jsonl")
+    batches = stream(options.start, options.voices, options.size, options.workers, options.seed)
+    options.out.mkdir(parents=True, exist_ok=True)
     # Towers that learn as fast as a decoder which does not yet look lose what they were taught.
-    phases = (
-        TrainingOptions(arguments.reading, 32, 1.5e-3, parts=("text",), save_every=500, keep_gib=arguments.keep_gib),
-        TrainingOptions(arguments.together, 32, 4e-4, save_every=500, keep_gib=arguments.keep_gib, seed=1),
-    )
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    with (arguments.out / "metrics.jsonl").open("a") as log:
-        for name, options in zip(("reading", "together"), phases, strict=True):
+    phases = (("reading", options.reading, ("text",)), ("together", options.together, None))
+    with (options.out / "metrics.jsonl").open("a") as log:
+        for (name, steps, parts), lr in zip(phases, options.lr, strict=True):
+            if not steps:
+                continue
+            how = TrainingOptions(steps, options.size, lr, last_share=0.01, parts=parts, save_every=1000)
             recent = 0.0
-            with tqdm(total=options.steps, unit="step", desc=name) as bar:
-                for metrics in train(model, conversations, arguments.out / name, options):
+            with tqdm(total=steps, unit="step", desc=name) as bar:
+                for metrics in train_on(model, lambda first: batches, options.out / name, how):
                     bar.update(metrics.step - bar.n)
                     recent = metrics.loss if recent == 0 else 0.98 * recent + 0.02 * metrics.loss
                     bar.set_postfix(loss=f"{recent:.3f}", refresh=False)
                     if metrics.step % 50 == 0:
-                        log.write(json.dumps({"phase": name, "step": metrics.step, "loss": round(recent, 4)}) + "\n")
+                        line = {"phase": name, "step": metrics.step, "loss": round(recent, 4)}
+                        log.write(json.dumps(line | {"seconds": round(metrics.seconds, 3)}) + "\n")
                         log.flush()
-    model.save(arguments.out, overwrite=True)
+    model.save(options.out, overwrite=True)
 
 
 if __name__ == "__main__":

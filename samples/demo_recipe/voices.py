@@ -1,0 +1,121 @@
+"""Voices of speech synthesisers, at work or recorded. At work they need espeak-ng, flite and festvox-kdlpc16k.
+
+    python samples/demo_recipe/voices.py VOICES
+
+records all that training has them say, in some minutes: from then on neither a synthesiser is needed nor its time.
+"""
+
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from tqdm import tqdm
+
+RATE = 16_000
+SPEEDS = (120, 150, 180)
+_ACCENTS = ("en-gb", "en-us", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbcwmd", "en-029")
+_VARIANTS = (
+    "m1", "m2", "m3", "m4", "m5", "m7", "f1", "f2", "f3", "f5", "Andy", "Annie", "Lee", "linda", "max", "Michael",
+    "pablo", "rob", "steph", "Alicia",
+)  # fmt: skip
+_VARIANTS_TESTED = ("m6", "m8", "f4", "belinda", "david", "quincy")
+# Voices of people, cut up and put together again: few, so in training they come as often as many of the others.
+_PEOPLE = (("flite", "kal16"), ("flite", "awb"), ("flite", "slt"), ("festival", "ked_diphone"))
+_PEOPLE_TESTED = (("flite", "rms"),)
+
+Voice = tuple[str, str]
+_recorded: Path | None = None
+
+
+@cache
+def voices(*, test: bool) -> list[Voice]:
+    """Synthesiser and voice; what is tested is never heard in training."""
+    variants, people = (_VARIANTS_TESTED, _PEOPLE_TESTED) if test else (_VARIANTS, _PEOPLE)
+    built = [("espeak", f"{accent}+{variant}") for accent in _ACCENTS for variant in variants]
+    return built + [voice for voice in people for _ in range(12 if test else 30)]
+
+
+def use_recorded(path: Path) -> None:
+    """From now on nothing is spoken but what this file has."""
+    global _recorded
+    _recorded = path
+
+
+@cache
+def spoken(voice: Voice, text: str, speed: int) -> np.ndarray:
+    """A word or a sentence, without the silence around it."""
+    if _recorded is not None:
+        sound, places = _recording(_recorded, voice, speed)
+        start, end = places[text]
+        return sound[start:end]
+    synthesiser, name = voice
+    with tempfile.NamedTemporaryFile(suffix=".wav") as file:
+        if synthesiser == "espeak":
+            command = ["espeak-ng", "-v", name, "-s", str(speed), "-w", file.name, text]
+        elif synthesiser == "flite":
+            stretch = f"duration_stretch={150 / speed}"
+            command = ["flite", "-voice", name, "--setf", stretch, "-t", text, "-o", file.name]
+        else:
+            stretch = f"(Parameter.set 'Duration_Stretch {150 / speed})"
+            command = ["text2wave", "-eval", f"(voice_{name})", "-eval", stretch, "-o", file.name]
+        subprocess.run(command, check=True, capture_output=True, input=text.encode())
+        samples, rate = soundfile.read(file.name, dtype="float32")
+    loud = np.flatnonzero(np.abs(samples) > 0.02 * np.abs(samples).max())
+    samples = samples[loud[0] : loud[-1] + 1]
+    return soxr.resample(samples, rate, RATE)
+
+
+# --- Recordings: a zip file with an Ogg Opus file and the places of its texts for each voice and speed --------------
+
+
+@cache
+def _recording(path: Path, voice: Voice, speed: int) -> tuple[np.ndarray, dict[str, tuple[int, int]]]:
+    name = _name(voice, speed)
+    with zipfile.ZipFile(path) as recorded:
+        sound, _ = soundfile.read(io.BytesIO(recorded.read(f"{name}.opus")), dtype="float32")
+        return sound, json.loads(recorded.read(f"{name}.json"))
+
+
+def _record(job: tuple[Voice, int, list[str]]) -> tuple[str, bytes, str]:
+    voice, speed, texts = job
+    pieces, places, at = [], {}, 0
+    for text in texts:
+        said = spoken(voice, text, speed)
+        pieces += [said, np.zeros(RATE // 50, np.float32)]
+        places[text] = at, at + len(said)
+        at += len(pieces[-2]) + len(pieces[-1])
+    stream = io.BytesIO()
+    soundfile.write(stream, np.clip(np.concatenate(pieces), -1, 1), RATE, format="OGG", subtype="OPUS")
+    return _name(voice, speed), stream.getvalue(), json.dumps(places)
+
+
+def _jobs() -> Iterator[tuple[Voice, int, list[str]]]:
+    from samples.demo_recipe import sounds
+
+    for voice in dict.fromkeys(voices(test=False)):
+        for speed in SPEEDS:
+            others = sounds.others(voice, test=False) if speed == sounds.OTHERS_SPEED else []
+            yield voice, speed, [*sounds.WORDS, *others]
+
+
+def _name(voice: Voice, speed: int) -> str:
+    return "-".join((*voice, str(speed)))
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    jobs = list(_jobs())
+    with ProcessPoolExecutor() as pool, zipfile.ZipFile(sys.argv[1], "w") as recorded:
+        for name, sound, places in tqdm(pool.map(_record, jobs), total=len(jobs), unit="recording"):
+            recorded.writestr(f"{name}.opus", sound)
+            recorded.writestr(f"{name}.json", places)
