@@ -1,6 +1,5 @@
 """Towers run over media of any number and size: rows made on the host, one compiled program for each padded shape."""
 
-import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from flax import nnx
 from jaxtyping import Float32, Int32, Shaped
 
 from encoders.layout import Call, audio_calls, vision_calls
+from encoders.programs import Program, is_small
 from encoders.towers import AudioTower, VisionTower
 
 # Patches in one call, where several frames go together. On the CPU one frame at a time is as fast.
@@ -127,6 +127,7 @@ class _Runner:
     def __init__(self, tower: VisionTower | AudioTower):
         self._graph, weights = nnx.split(tower)
         self.weights = jax.tree.map(lambda a: a, weights)  # what split gives would follow the tower
+        self._small = is_small(self.weights)
         self._shapes: set[tuple] = set()
 
     @property
@@ -138,7 +139,7 @@ class _Runner:
         ahead: tuple[Call, Any] | None = None
         for call in calls:
             self._shapes.add(tuple((a.shape, a.dtype.name) for a in call.rows))
-            started = call, _apply(self._graph, self.weights, call.rows)
+            started = call, _apply(self._small, self._graph, self.weights, call.rows)
             if ahead is not None:
                 yield ahead
             ahead = started
@@ -146,10 +147,12 @@ class _Runner:
             yield ahead
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _apply(graph: Any, weights: Any, rows: Any) -> Any:
+def _applied(graph: Any, weights: Any, rows: Any) -> Any:
     found = nnx.merge(graph, weights)(*rows)
     return jax.tree.map(lambda a: a.astype(jnp.float32), found)
+
+
+_apply = Program(_applied, static_argnums=0)
 
 
 def _joined(frames: Sequence[VisionEmbedding]) -> VisionEmbedding:

@@ -5,7 +5,6 @@ bucket lengths, long prompts go through in chunks, so the number of compiled pro
 whatever lengths users bring.
 """
 
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,13 +15,18 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Bool, Float, Float32, Int32
 
+from encoders.programs import Program, is_small
 from omni.decoder.cache import KVCache
 from omni.decoder.model import TextDecoder
 from omni.errors import InputError
 from omni.generation.sampling import Sampling, sample
 
 PREFILL_LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
+# Slots of a new cache.
 _FIRST_CAPACITY = 256
+# Small decoders read this many tokens as soon as fewer, and have this many slots as cheaply: each length and each
+# capacity is a program, and to compile one takes longer than many answers.
+_LEAST_LENGTH_IF_SMALL, _FIRST_CAPACITY_IF_SMALL = 128, 1024
 
 Wanted = Literal["logits", "every_logits", "hidden"]
 """What a prefill gives: scores after the last tokens, or after all, or the last tokens' hidden states."""
@@ -98,6 +102,9 @@ class Engine:
         self._dtype = decoder.dtype
         self._max_tokens = decoder.config.max_position_embeddings
         self._media_levels = media_levels
+        self._small = is_small(self._state)
+        self._least_length = _LEAST_LENGTH_IF_SMALL if self._small else 1
+        self._first_capacity = _FIRST_CAPACITY_IF_SMALL if self._small else _FIRST_CAPACITY
 
     @property
     def width(self) -> int:
@@ -163,6 +170,7 @@ class Engine:
                 return
             self._make_room(session, 1)
             session.cache, logits = _step(
+                self._small,
                 self._graph,
                 self._state,
                 session.cache,
@@ -177,7 +185,7 @@ class Engine:
 
     def _session(self, batch: int, tokens: int) -> Session:
         """Rows that have read nothing, with room for so many tokens."""
-        cache = KVCache.create(self._config, batch, _capacity(tokens), self._dtype)
+        cache = KVCache.create(self._config, batch, self._capacity(tokens), self._dtype)
         return Session(cache, np.zeros(batch, np.int32), np.zeros(batch, np.float32))
 
     def _chunks(
@@ -194,12 +202,12 @@ class Engine:
         last: jax.Array | None = None
         while (starts_now < ends).any():
             most = int((ends - starts_now).max())
-            length = next((n for n in PREFILL_LENGTHS if n >= most), PREFILL_LENGTHS[-1])
+            length = next((n for n in PREFILL_LENGTHS if n >= max(most, self._least_length)), PREFILL_LENGTHS[-1])
             counts = np.minimum(ends - starts_now, length).astype(np.int32)
             self._make_room(session, length)
             arrays = _gather(prompts, starts_now, counts, length, self._config.hidden_size, levels)
             session.cache, found = _prefill(
-                self._graph, self._state, session.cache, *arrays, jnp.asarray(counts), wanted
+                self._small, self._graph, self._state, session.cache, *arrays, jnp.asarray(counts), wanted
             )
             session.lengths = session.lengths + counts
             starts_now = starts_now + counts
@@ -222,18 +230,17 @@ class Engine:
     def _make_room(self, session: Session, tokens: int) -> None:
         needed = int(session.lengths.max()) + tokens
         if needed > session.cache.capacity:
-            session.cache = session.cache.grow(_capacity(needed))
+            session.cache = session.cache.grow(self._capacity(needed))
+
+    def _capacity(self, tokens: int) -> int:
+        capacity = self._first_capacity
+        while capacity < tokens:
+            capacity *= 2
+        return capacity
 
 
 def _levels(overlay: Overlay) -> int:
     return 0 if overlay.deepstack is None else len(overlay.deepstack)
-
-
-def _capacity(tokens: int) -> int:
-    capacity = _FIRST_CAPACITY
-    while capacity < tokens:
-        capacity *= 2
-    return capacity
 
 
 def _gather(
@@ -265,8 +272,7 @@ def _gather(
     return jnp.asarray(ids), jnp.asarray(positions), media, jnp.asarray(deepstack) if levels else None
 
 
-@functools.partial(jax.jit, static_argnums=(0, 8), donate_argnums=(2,))
-def _prefill(graph, state, cache, ids, positions, media, deepstack, counts, wanted):
+def _read(graph, state, cache, ids, positions, media, deepstack, counts, wanted):
     decoder = nnx.merge(graph, state)
     x = decoder.embed(ids)
     if media is not None:
@@ -281,8 +287,7 @@ def _prefill(graph, state, cache, ids, positions, media, deepstack, counts, want
     return cache, hidden.astype(jnp.float32) if wanted == "hidden" else decoder.logits(hidden)
 
 
-@functools.partial(jax.jit, static_argnums=(0,), donate_argnums=(2,))
-def _step(graph, state, cache, tokens, positions, counts):
+def _read_one(graph, state, cache, tokens, positions, counts):
     decoder = nnx.merge(graph, state)
     x = decoder.embed(tokens[:, None])
     where = jnp.broadcast_to(positions[None, :, None], (3, *x.shape[:2]))
@@ -290,7 +295,11 @@ def _step(graph, state, cache, tokens, positions, counts):
     return cache, decoder.logits(hidden[:, 0])
 
 
-# A program of its own: another temperature compiles this one anew, and not the decoder.
-@functools.partial(jax.jit, static_argnums=(3,))
-def _choose(logits, seeds, step, sampling):
+def _sample(logits, seeds, step, sampling):
     return sample(logits, seeds, jnp.full(len(seeds), step), sampling)
+
+
+_prefill = Program(_read, static_argnums=(0, 8), donate_argnums=(2,))
+_step = Program(_read_one, static_argnums=(0,), donate_argnums=(2,))
+# A program of its own: another temperature compiles this one anew, and not the decoder.
+_choose = jax.jit(_sample, static_argnums=(3,))

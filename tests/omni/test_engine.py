@@ -189,17 +189,17 @@ def test_a_reply_ends_where_the_model_does(engine, monkeypatch):
 def test_prompts_with_and_without_media_share_a_program(engine, crowded):
     short = beginning(crowded, 60)
     engine.start([text(60)])
-    before = engine_module._prefill._cache_size()
+    before = engine_module._prefill.count
     assert short.overlays and not text(60).overlays
     engine.start([short])
-    assert engine_module._prefill._cache_size() == before
+    assert engine_module._prefill.count == before
 
 
 def test_another_temperature_compiles_no_decoder(engine):
     session = engine.start([text(16)])
     decode(engine, session, 2)
-    before = engine_module._step._cache_size()
+    before = engine_module._step.count
     for temperature in (0.3, 0.31):
         engine.extend(session, [text(16)], [15])
         decode(engine, session, 2, Sampling(temperature, top_k=5))
-    assert engine_module._step._cache_size() == before
+    assert engine_module._step.count == before
