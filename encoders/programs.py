@@ -31,7 +31,7 @@ class Program:
     @property
     def count(self) -> int:
         """Programs that were compiled."""
-        return self._whole._cache_size() + self._quick._cache_size()
+        return sum(form._cache_size() for form in (self._whole, self._quick))  # pyright: ignore[reportAttributeAccessIssue]
 
     def __call__(self, small: bool, *arguments: Any) -> Any:
         """Calls the form for small parts, or the other."""

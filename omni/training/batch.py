@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
+from encoders.config import AudioConfig, VisionConfig
 from encoders.layout import (
     VISION_LENGTHS,
     AudioRows,
@@ -29,7 +30,6 @@ _LEAST_TOKENS = 64
 _VISION_LENGTHS = (64, 144, *VISION_LENGTHS)
 
 F = TypeVar("F", ImageFeatures, VideoFeatures)
-Rows = TypeVar("Rows", VisionRows, AudioRows)
 Shape = tuple[int, ...]
 
 
@@ -85,14 +85,18 @@ def collate(examples: Sequence[Example], config: ModelConfig, room: Room | None 
     Raises:
         ValueError: the examples do not fit into the room.
     """
-    table = _Table(config)
-    # Stills and clips differ in the width of a patch, so each kind makes its own calls.
-    vision = []
-    for kind in (ImageFeatures, VideoFeatures):
-        vision += table.see(_features(examples, kind), kind, None if room is None else room.vision)
+    table = _Table()
+    seen_room, heard_room = (None, None) if room is None else (room.vision, room.audio)
+    vision: list[VisionRows] = []
+    if config.vision is not None:
+        # Stills and clips differ in the values of a patch, so each kind makes its own calls.
+        still = config.vision.in_channels * config.vision.patch_size**2
+        vision += table.see(_features(examples, ImageFeatures), still, config.vision, seen_room)
+        film = still * config.vision.temporal_patch_size
+        vision += table.see(_features(examples, VideoFeatures), film, config.vision, seen_room)
     sounds = [f for e in examples for f in (*e.media, *e.tracks) if isinstance(f, AudioFeatures)]
     # Each number of windows of a length is a program: a few more windows are cheaper than that.
-    audio = table.hear(sounds, None if room is None else room.audio, len(examples) // 4)
+    audio = [] if config.audio is None else table.hear(sounds, config.audio, heard_room, len(examples) // 4)
 
     longest = max(len(example.token_ids) for example in examples)
     if room is not None and longest > room.tokens:
@@ -127,26 +131,19 @@ def _features(examples: Sequence[Example], kind: type[F]) -> list[F]:
 class _Table:
     """Where the tokens of media come to lie."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self):
         self.places: dict[int, np.ndarray] = {}
-        self._config = config
         self._size = 0
 
     def see(
         self,
         media: Sequence[ImageFeatures | VideoFeatures],
-        kind: type[ImageFeatures | VideoFeatures],
+        values: int,
+        config: VisionConfig,
         room: Mapping[Shape, int] | None,
     ) -> list[VisionRows]:
-        """Calls of the vision tower for stills, or for clips."""
-        config = self._config.vision
-        if config is None:
-            return []
-        values = config.in_channels * config.patch_size**2
-        values *= 1 if kind is ImageFeatures else config.temporal_patch_size
+        """Calls of the vision tower, for media whose patches have so many values."""
         own = None if room is None else {shape: count for shape, count in room.items() if shape[1] == values}
-        if not media and not own:
-            return []
         calls: Iterable[Call] = ()
         grids = np.zeros((0, 3), np.int32)
         if media:
@@ -156,9 +153,10 @@ class _Table:
         unit = config.merge_unit
 
         def blank(shape: Shape) -> VisionRows:
-            length, values = shape
-            geometry = (np.zeros((1, length, n), kind) for n, kind in ((2, np.int32), (4, np.int32), (4, np.float32)))
-            return VisionRows(np.zeros((1, length, values), np.uint8), *geometry, np.full(1, length, np.int32))
+            row = 1, shape[0]
+            places, taps, weights = np.zeros((*row, 2), np.int32), np.zeros((*row, 4), np.int32), np.zeros((*row, 4))
+            lengths = np.full(1, shape[0], np.int32)
+            return VisionRows(np.zeros((1, *shape), np.uint8), places, taps, weights.astype(np.float32), lengths)
 
         found, frames = self._place(
             calls, lambda rows: rows.pixels.shape[1] // unit, lambda rows: rows.lengths // unit, own, blank
@@ -169,11 +167,10 @@ class _Table:
             start += t
         return found
 
-    def hear(self, sounds: Sequence[AudioFeatures], room: Mapping[Shape, int] | None, least: int) -> list[AudioRows]:
+    def hear(
+        self, sounds: Sequence[AudioFeatures], config: AudioConfig, room: Mapping[Shape, int] | None, least: int
+    ) -> list[AudioRows]:
         """Calls of the audio tower; without a room, of at least so many rows."""
-        config = self._config.audio
-        if config is None or not (sounds or room):
-            return []
 
         def blank(shape: Shape) -> AudioRows:
             tokens = audio_token_count(shape[0] * config.chunk_frames, config)
@@ -195,12 +192,12 @@ class _Table:
     def _place(
         self,
         calls: Iterable[Call],
-        width: Callable[[Rows], int],
-        lengths: Callable[[Rows], np.ndarray],
+        width: Callable[[Any], int],
+        lengths: Callable[[Any], np.ndarray],
         room: Mapping[Shape, int] | None,
-        blank: Callable[[Shape], Rows],
+        blank: Callable[[Shape], Any],
         least: int = 1,
-    ) -> tuple[list[Rows], dict[int, np.ndarray]]:
+    ) -> tuple[list[Any], dict[int, np.ndarray]]:
         """One call for each padded length, and where in the table each frame's or window's tokens lie."""
         by_shape: dict[Shape, list[Call]] = {shape: [] for shape in room or ()}
         for call in calls:

@@ -125,7 +125,8 @@ def train_on(
     """
     names = PARTS if options.parts is None else options.parts
     trained = Trained(model.parts, names, options.lora, options.seed)
-    optimiser, rates = _optimiser(options), np.asarray(jax.vmap(_schedule(options))(jnp.arange(options.steps)))
+    optimiser = _optimiser(options)
+    rates = np.asarray(jax.vmap(_schedule(options))(jnp.arange(options.steps)), np.float32)
     state: Any = (trained.start, optimiser.init(trained.start), jnp.int32(0))  # pyright: ignore[reportArgumentType]
     directory.mkdir(parents=True, exist_ok=True)
     state = jax.tree.map(jnp.asarray, load_progress(directory, state) or state)
@@ -135,7 +136,7 @@ def train_on(
     # A step runs while the next one's batch is made ready: what it found is read one step later.
     running: tuple[int, Any] | None = None
     for done, batch in zip(range(first + 1, options.steps + 1), made(first), strict=False):
-        rate = rates[done - 1]
+        rate = jnp.asarray(rates[done - 1])
         state, *found = step(state, trained.frozen, rate, jax.tree.map(jnp.asarray, batch))
         if running is not None:
             yield _metrics(*running, began)

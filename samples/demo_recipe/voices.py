@@ -7,11 +7,12 @@ records all that training has them say, in some minutes: from then on neither a 
 
 import io
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -34,6 +35,8 @@ _PEOPLE = (("flite", "kal16"), ("flite", "awb"), ("flite", "slt"), ("festival", 
 _PEOPLE_TESTED = (("flite", "rms"),)
 
 Voice = tuple[str, str]
+# A voice, a speed, and what is to be said.
+Job = tuple[Voice, int, list[str]]
 _recorded: Path | None = None
 
 
@@ -86,7 +89,7 @@ def _recording(path: Path, voice: Voice, speed: int) -> tuple[np.ndarray, dict[s
         return sound, json.loads(recorded.read(f"{name}.json"))
 
 
-def _record(job: tuple[Voice, int, list[str]]) -> tuple[str, bytes, str]:
+def _recorded_job(job: Job) -> tuple[str, bytes, str]:
     voice, speed, texts = job
     pieces, places, at = [], {}, 0
     for text in texts:
@@ -99,7 +102,8 @@ def _record(job: tuple[Voice, int, list[str]]) -> tuple[str, bytes, str]:
     return _name(voice, speed), stream.getvalue(), json.dumps(places)
 
 
-def _jobs() -> Iterator[tuple[Voice, int, list[str]]]:
+def to_record() -> Iterator[Job]:
+    """Voice, speed and texts, for all that training may have spoken."""
     from samples.demo_recipe import sounds
 
     for voice in dict.fromkeys(voices(test=False)):
@@ -108,14 +112,19 @@ def _jobs() -> Iterator[tuple[Voice, int, list[str]]]:
             yield voice, speed, [*sounds.WORDS, *others]
 
 
+def record(path: Path, jobs: Sequence[Job], workers: int = 0) -> None:
+    """Has voices say all that, in processes of their own where there are to be some, and writes the file."""
+    with zipfile.ZipFile(path, "w") as recorded, ProcessPoolExecutor(workers or 1) as pool:
+        done = (pool.map if workers else map)(_recorded_job, jobs)
+        for name, sound, places in tqdm(done, total=len(jobs), unit="recording"):
+            recorded.writestr(f"{name}.opus", sound)
+            recorded.writestr(f"{name}.json", places)
+
+
 def _name(voice: Voice, speed: int) -> str:
     return "-".join((*voice, str(speed)))
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    jobs = list(_jobs())
-    with ProcessPoolExecutor() as pool, zipfile.ZipFile(sys.argv[1], "w") as recorded:
-        for name, sound, places in tqdm(pool.map(_record, jobs), total=len(jobs), unit="recording"):
-            recorded.writestr(f"{name}.opus", sound)
-            recorded.writestr(f"{name}.json", places)
+    record(Path(sys.argv[1]), list(to_record()), os.cpu_count() or 1)

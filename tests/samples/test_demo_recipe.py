@@ -2,17 +2,29 @@
 
 import io
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+import omni
 from encoders import VisionConfig
 from processors import VideoConfig, load_image
 
 sys.path.append(str(Path(__file__).parents[2]))
-from samples.demo_recipe import clips, conversations, photographs, pictures, sounds, train_demo_towers
+from samples.demo_recipe import (
+    clips,
+    conversations,
+    photographs,
+    pictures,
+    sounds,
+    stream,
+    train_demo_towers,
+    voices,
+)
 from samples.demo_recipe.pictures import COLOURS, SHAPES, Thing
 
 
@@ -150,3 +162,68 @@ def test_the_token_of_a_moving_thing_is_asked_for_its_way():
         assert all((classes[:, 3] > 0).sum() == 1 for _, classes in rows)
         ways |= {token[3] for token in found}
     assert len(ways) > 2
+
+
+def test_recorded_voices_say_what_they_said(tmp_path, monkeypatch):
+    def tone(voice, text, speed):
+        seconds = 0.2 + 0.01 * len(text)
+        return (
+            np.sin(2 * np.pi * (300 + speed) * np.arange(int(voices.RATE * seconds)) / voices.RATE).astype("float32")
+            / 2
+        )
+
+    voice, words = ("espeak", "en-gb+m1"), ["seven", "a longer text", "one"]
+    with monkeypatch.context() as speaking:
+        speaking.setattr(voices, "spoken", tone)
+        voices.record(tmp_path / "voices.zip", [(voice, 120, words), (voice, 150, words[:1])])
+    monkeypatch.setattr(voices, "_recorded", tmp_path / "voices.zip")
+    for text, speed in [(word, 120) for word in words] + [("seven", 150)]:
+        heard, said = voices.spoken.__wrapped__(voice, text, speed), tone(voice, text, speed)
+        assert len(heard) == len(said)
+        # The codec keeps the tone, not its samples.
+        spectrum = np.abs(np.fft.rfft(heard))
+        assert abs(np.argmax(spectrum) * voices.RATE / len(heard) - 300 - speed) < 10
+    with pytest.raises(KeyError):
+        voices.spoken.__wrapped__(voice, "never said", 120)
+
+
+def test_every_text_of_training_is_among_those_that_are_recorded():
+    jobs = {(voice, speed): texts for voice, speed, texts in voices.to_record()}
+    random = np.random.RandomState(0)
+    for voice in voices.voices(test=False):
+        for speed in voices.SPEEDS:
+            assert set(sounds.WORDS) <= set(jobs[voice, speed])
+        others = sounds.others(voice, test=False)
+        assert others[random.randint(len(others))] in jobs[voice, sounds.OTHERS_SPEED]
+    assert {text for texts in jobs.values() for text in texts} >= set(sounds._OTHERS)
+
+
+def test_streamed_batches_have_one_shape_and_new_ones_come_first(monkeypatch):
+    # Conversations that need neither voices nor photographs.
+    makers = (conversations.shapes, conversations.tones, conversations.motion, conversations.knows)
+    monkeypatch.setattr(stream, "conversation", lambda random, *how: (makers[random.randint(4)](random, *how), ""))
+    monkeypatch.setattr(stream, "_model", omni.load("demo"))
+    made = [stream._make(6, (0, number)) for number in range(3)]
+    shapes = {str(jax.tree.map(lambda a: (a.shape, a.dtype), batch)) for batch in made}
+    assert len(shapes) == 1 and made[0].token_ids.shape == (6, stream.room(6).tokens)
+    assert len({batch.token_ids.tobytes() for batch in made}) == 3
+
+    class Pool(ThreadPoolExecutor):
+        """The first batches are there at once, and the others never."""
+
+        def __init__(self, *_):
+            super().__init__(1)
+
+        def submit(self, make, size, seed):
+            future = Future()
+            if seed[1] < len(made):
+                future.set_result(made[seed[1]])
+            return future
+
+    monkeypatch.setattr(stream, "ProcessPoolExecutor", Pool)
+    batches = stream.stream(Path("unused"), Path("unused"), 6, 1)
+    given = [np.asarray(next(batches).token_ids).tobytes() for _ in range(9)]
+    batches.close()
+    assert sorted(given[:3]) == sorted(batch.token_ids.tobytes() for batch in made)
+    # While the next ones are being made, those come again.
+    assert set(given[3:]) <= set(given[:3]) and len(set(given[3:])) > 1

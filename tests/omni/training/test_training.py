@@ -15,13 +15,16 @@ from PIL import Image
 import omni
 from omni.training import (
     LoRA,
+    Room,
     TrainingOptions,
     batches,
     collate,
     hidden_states,
+    loss_and_counts,
     make_example,
     read_jsonl,
     train,
+    train_on,
     trainer,
 )
 
@@ -235,3 +238,57 @@ def test_a_batch_is_read_as_each_conversation_is_alone(tiny_checkpoint):
         for row, messages in zip(np.asarray(scores), chosen, strict=True):
             wanted = model.logits(model.prepare(messages, add_generation_prompt=False))
             assert relative_error(row[: len(wanted)], wanted) < 1e-5
+
+
+def test_batches_in_a_room_have_one_shape_and_the_same_loss(tiny_checkpoint):
+    model = omni.load(tiny_checkpoint)
+    answer = {"role": "assistant", "content": "So it is."}
+    asked = [
+        [as_part(omni.Audio(media.audio("short"), media.RATE))],
+        [as_part(media.image("odd")), as_part(media.image("tiny"))],
+        [as_part(omni.Video(*media.video("four")))],
+        ["Nothing to see."],
+    ]
+    examples = [make_example(model, [{"role": "user", "content": parts}, answer]) for parts in asked]
+    alone = collate(examples, model.config)
+    room = Room(
+        2 * alone.token_ids.shape[1],
+        {rows.pixels.shape[1:]: len(rows.lengths) + 3 for rows in alone.vision} | {(1024, 768): 1},
+        {rows.mel.shape[1:]: len(rows.lengths) + 1 for rows in alone.audio} | {(8, 128, 100): 2},
+    )
+    shapes = set()
+    # All kinds of media, a few of them, and none.
+    for chosen in (examples, [examples[1]] * 2 + [examples[3]] * 2, [examples[3]] * 4):
+        batch = collate(chosen, model.config, room)
+        shapes.add(str(jax.tree.map(lambda a: (a.shape, a.dtype), batch)))
+        loss, count = loss_and_counts(model.parts, batch)
+        wanted, wanted_count = loss_and_counts(model.parts, collate(chosen, model.config))
+        assert count == wanted_count and relative_error(loss, wanted) < 1e-6
+    assert len(shapes) == 1
+    for small in (
+        Room(8, room.vision, room.audio),
+        Room(room.tokens, {shape: 1 for shape in room.vision}, room.audio),
+        Room(room.tokens, room.vision, {}),
+    ):
+        with pytest.raises(ValueError, match="in a room for"):
+            collate([*examples, examples[1]], model.config, small)
+
+
+def test_a_model_learns_from_batches_of_any_origin(conversations, tmp_path):
+    model = demo()
+    batch = collate([make_example(model, messages) for messages in conversations], model.config)
+    asked = []
+
+    def made(first):
+        asked.append(first)
+        while True:
+            yield batch
+
+    options = TrainingOptions(steps=12, learning_rate=3e-3, last_share=0.0, save_every=6, parts=("text",))
+    # A caller that stops listening after a step that was saved, and comes again.
+    for metrics in train_on(model, made, tmp_path, options):
+        if metrics.step == 6:
+            break
+    later = list(train_on(demo(), made, tmp_path, options))
+    assert asked == [0, 6] and [metrics.step for metrics in later] == list(range(7, 13))
+    assert later[-1].loss < metrics.loss - 0.5 and all(metrics.gradient_norm > 0 for metrics in later)
