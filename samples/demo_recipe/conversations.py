@@ -86,6 +86,8 @@ def _described(things: Sequence[Thing]) -> str:
 def _question(random: np.random.RandomState, kind: str, things: list[Thing]) -> tuple[str, str] | None:
     """A question about things and its answer; None where it has no single one."""
     thing = things[random.randint(len(things))]
+    names = [t.name for t in things]
+    twice = len(set(names)) < len(names)  # of which none can be told by its name
     a_colour = list(COLOURS)[random.randint(len(COLOURS))]
     a_shape = SHAPES[random.randint(len(SHAPES))]
     match kind:
@@ -109,18 +111,22 @@ def _question(random: np.random.RandomState, kind: str, things: list[Thing]) -> 
         case "count_shape":
             shape = thing.shape if random.rand() < 0.8 else a_shape
             plural = "crosse" if shape == "cross" else shape
+            if random.rand() < 0.2:
+                colour = thing.colour if random.rand() < 0.8 else a_colour
+                found = names.count(f"{colour} {shape}")
+                return ask(random, "count_shape", f"{colour} {plural}"), COUNTS[found] + "."
             return ask(random, "count_shape", plural), COUNTS[sum(t.shape == shape for t in things)] + "."
-        case "where":
+        case "where" if not twice:
             if len(things) != 2:
                 return ask(random, "where", thing.name), _sentence(_place(thing))
             one, other = things if random.rand() < 0.5 else things[::-1]
             if relation := _relation(one, other):
                 return ask(random, "where", one.name), _sentence(f"{relation} the {other.name}")
-        case "what_is" if len(things) == 2:
+        case "what_is" if len(things) == 2 and not twice:
             one, other = things if random.rand() < 0.5 else things[::-1]
             if relation := _relation(one, other):
                 return ask(random, "what_is", other.name, relation), _sentence(_a(one.name))
-        case "is_it" if len(things) > 1:
+        case "is_it" if len(things) > 1 and not twice:
             one, other = (things[i] for i in random.permutation(len(things))[:2])
             if relation := _relation(one, other):
                 said = relation if random.rand() < 0.5 else _OPPOSITE[relation]
@@ -129,7 +135,7 @@ def _question(random: np.random.RandomState, kind: str, things: list[Thing]) -> 
             name = thing.name if random.rand() < 0.5 else f"{a_colour} {a_shape}"
             if random.rand() < 0.3:  # one of the two is right
                 name = f"{thing.colour} {a_shape}" if random.rand() < 0.5 else f"{a_colour} {thing.shape}"
-            return ask(random, "is_there", _a(name)), "Yes." if any(t.name == name for t in things) else "No."
+            return ask(random, "is_there", _a(name)), "Yes." if name in names else "No."
         case "list":
             return ask(random, "list"), _listed(things)
         case "describe":
@@ -158,12 +164,20 @@ def _video(keep: Keep, content: bytes) -> dict[str, Any]:
 
 
 def _drawn(random: np.random.RandomState, test: bool, most: int, least: int = 1) -> list[Thing]:
-    """Things of one colour, or of one shape, are more often among them than chance has it: counting needs several."""
+    """Things of one colour, of one shape or of both are more often among them than chance has it, for counting."""
     while True:
         count = least + random.randint(most - least + 1)
         things = some_things(random, count, test=test)
         if count == 1 or random.rand() < 0.5:
             return things
+        if not test and random.rand() < 0.3:
+            alike = 2 + random.randint(count - 1)
+            things = [
+                Thing(things[0].shape, things[0].colour, t.x, t.y) if i < alike else t for i, t in enumerate(things)
+            ]
+            if not held_out(things):
+                return things
+            continue
         alike = 1 + random.randint(count)
         first, same_colour = things[0], random.rand() < 0.5
         things = [
@@ -200,7 +214,7 @@ def _asked(
 
 
 def _turns(random: np.random.RandomState) -> int:
-    return int(random.choice([1, 2, 3, 4], p=[0.3, 0.25, 0.25, 0.2]))
+    return int(random.choice([1, 2, 3, 4, 6, 8], p=[0.25, 0.2, 0.2, 0.15, 0.1, 0.1]))
 
 
 def shapes(random: np.random.RandomState, test: bool, keep: Keep) -> Messages:

@@ -72,7 +72,7 @@ def draw_placed(
 ) -> tuple[Image.Image, list[tuple[float, float]]]:
     """The picture, and about where each thing's middle lies, across and down, from 0 to 1: the middle of its cell.
 
-    It is drawn four times too large, for smooth edges.
+    It is drawn four times too large, for smooth edges. A thing that stays in its picture lies anywhere in its cell.
     """
     side = side or int(random.choice([96, 112, 128, 144, 160, 192]))
     width, height = side, side if random.rand() < 0.7 else int(side * random.uniform(0.75, 1.3))
@@ -81,15 +81,26 @@ def draw_placed(
     pen = ImageDraw.Draw(canvas)
     cell = min(width, height) * 4 / 3
     middles = []
+    # Where the next thing is two cells away, things may be larger than their cells.
+    apart = min((max(abs(a.x - b.x), abs(a.y - b.y)) for a in things for b in things if a is not b), default=1)
     for thing in things:
         # One thing alone may fill the picture; several must not touch.
         most = 1.2 if len(things) == 1 and (thing.x, thing.y) == (1, 1) and shift == (0, 0) else 0.42
-        radius = cell * random.uniform(0.26, most)
+        most = 0.6 if apart == 2 and random.rand() < 0.4 else most
+        size = random.uniform(0.26, most)
+        radius = cell * size
         middles.append(((thing.x + 0.5 + shift[0]) / 3, (thing.y + 0.5 + shift[1]) / 3))
-        x, y = (at + random.uniform(-0.1, 0.1) / 3 for at in middles[-1])
+        free = max(0.1, 0.48 - 1.2 * size) if shift == (0, 0) and random.rand() < 0.5 else 0.1
+        x, y = (at + random.uniform(-free, free) / 3 for at in middles[-1])
+        if shift == (0, 0):  # whole, and larger ones not at the very edge
+            x, y = (_inside(at, 1.2 * radius / 4 / side) for at, side in ((x, width), (y, height)))
         shade, turn = _shade(random, COLOURS[thing.colour]), random.uniform(-12, 12)
         _draw_shape(pen, thing.shape, x * width * 4, y * height * 4, radius, shade, turn)
     return _worn(random, canvas.resize((width, height), Image.Resampling.LANCZOS)), middles
+
+
+def _inside(at: float, reach: float) -> float:
+    return min(max(at, reach), 1 - reach) if reach < 0.5 else 0.5
 
 
 def draw_digits(random: np.random.RandomState, digits: np.ndarray) -> Image.Image:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import omni
-from omni.training import Batch, Room, collate, make_example
+from omni.training import Batch, Example, Room, collate, make_example
 from samples.demo_recipe import voices
 from samples.demo_recipe.conversations import conversation
 
@@ -22,7 +22,7 @@ _model: Any = None
 
 
 def room(size: int) -> Room:
-    """For so many conversations of the demo: what one batch in a hundred does not fit into.
+    """For so many conversations of the demo: what one batch in a hundred does not fit into, and few conversations.
 
     Pictures have 64 patches at most; a clip has two or three pairs of frames; most of what is heard lasts a second.
     """
@@ -47,14 +47,16 @@ def _begin(checkpoint: Path, recorded: Path) -> None:
 
 
 def _make(size: int, seed: tuple[int, int]) -> Batch:
-    random = np.random.RandomState(seed)
+    random, fitting = np.random.RandomState(seed), room(size)
     while True:
-        examples = []
-        for _ in range(size):
+        examples: list[Example] = []
+        while len(examples) < size:
             messages, _ = conversation(random, False, lambda content, suffix: content)
-            examples.append(make_example(_model, messages))
+            example = make_example(_model, messages)
+            if len(example.token_ids) <= fitting.tokens:
+                examples.append(example)
         try:
-            return collate(examples, _model.config, room(size))
+            return collate(examples, _model.config, fitting)
         except ValueError:
             continue  # more than there is room for
 

@@ -141,7 +141,8 @@ def test_decoding_stops_when_every_row_has_ended(engine):
 def test_a_cache_that_grows_changes_nothing(engine, monkeypatch):
     prompts = [text(14, 3), text(5, 4), text(1), text(9)]
     wanted = decode(engine, engine.start(prompts), 20)
-    monkeypatch.setattr(engine_module, "_FIRST_CAPACITY", 16)
+    monkeypatch.setattr(engine, "_first_capacity", 16)
+    monkeypatch.setattr(engine, "_least_length", 1)
     session = engine.start(prompts)
     assert session.cache.capacity == 16
     np.testing.assert_array_equal(decode(engine, session, 20), wanted)
@@ -193,6 +194,19 @@ def test_prompts_with_and_without_media_share_a_program(engine, crowded):
     assert short.overlays and not text(60).overlays
     engine.start([short])
     assert engine_module._prefill.count == before
+
+
+def test_a_small_decoder_reads_short_prompts_through_one_program(engine, monkeypatch):
+    engine.start([text(100)])
+    before = engine_module._prefill.count
+    found = {n: np.asarray(engine.start([text(n)]).logits) for n in (1, 17, 40)}
+    assert engine_module._prefill.count == before
+    # A large one pads less, and its programs are compiled with more care.
+    for name, value in (("_small", False), ("_least_length", 1), ("_first_capacity", 256)):
+        monkeypatch.setattr(engine, name, value)
+    for n, logits in found.items():
+        assert relative_error(np.asarray(engine.start([text(n)]).logits), logits) < 1e-5
+    assert engine_module._prefill.count == before + 3
 
 
 def test_another_temperature_compiles_no_decoder(engine):

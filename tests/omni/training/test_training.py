@@ -234,7 +234,8 @@ def test_a_batch_is_read_as_each_conversation_is_alone(tiny_checkpoint):
     conversations = [[{"role": "user", "content": parts}, answer] for parts in asked]
     for chosen in (conversations, conversations[-1:]):
         batch = collate([make_example(model, messages) for messages in chosen], model.config)
-        scores = model.parts.text.logits(hidden_states(model.parts, jax.tree.map(jnp.asarray, batch)))
+        read = nnx.jit(lambda parts, batch: parts.text.logits(hidden_states(parts, batch)))
+        scores = read(model.parts, jax.tree.map(jnp.asarray, batch))
         for row, messages in zip(np.asarray(scores), chosen, strict=True):
             wanted = model.logits(model.prepare(messages, add_generation_prompt=False))
             assert relative_error(row[: len(wanted)], wanted) < 1e-5
@@ -256,13 +257,13 @@ def test_batches_in_a_room_have_one_shape_and_the_same_loss(tiny_checkpoint):
         {rows.pixels.shape[1:]: len(rows.lengths) + 3 for rows in alone.vision} | {(1024, 768): 1},
         {rows.mel.shape[1:]: len(rows.lengths) + 1 for rows in alone.audio} | {(8, 128, 100): 2},
     )
-    shapes = set()
+    shapes, measured = set(), nnx.jit(loss_and_counts)
     # All kinds of media, a few of them, and none.
     for chosen in (examples, [examples[1]] * 2 + [examples[3]] * 2, [examples[3]] * 4):
         batch = collate(chosen, model.config, room)
         shapes.add(str(jax.tree.map(lambda a: (a.shape, a.dtype), batch)))
-        loss, count = loss_and_counts(model.parts, batch)
-        wanted, wanted_count = loss_and_counts(model.parts, collate(chosen, model.config))
+        loss, count = measured(model.parts, batch)
+        wanted, wanted_count = measured(model.parts, collate(chosen, model.config))
         assert count == wanted_count and relative_error(loss, wanted) < 1e-6
     assert len(shapes) == 1
     for small in (
