@@ -1,13 +1,14 @@
 """Trains the checkpoint behind `omni.load("demo")` on conversations that are made meanwhile.
 
-    python samples/make_demo_data.py DATA --count 20000
+    python samples/make_demo_data.py DATA --count 20000 --test 1200
     python samples/demo_recipe/make_demo_checkpoint.py DATA START
     python samples/demo_recipe/train_demo_towers.py START
     python samples/demo_recipe/voices.py VOICES
     python samples/demo_recipe/train_demo.py START VOICES OUT
 
 The decoder first learns to read what the taught towers tell it, then everything learns together. A run that was killed
-goes on where it was last saved.
+goes on where it was last saved. A GPU wants larger steps (`--size 256 --lr 1.5e-3 1e-3`), and for so small a
+model it should not try out kernels: XLA_FLAGS="--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false".
 """
 
 import argparse
