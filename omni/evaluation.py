@@ -134,7 +134,13 @@ def evaluate(model: Model, records: Sequence[Record], *, batch_size: int = 16) -
     while batch := list(islice(histories, batch_size)):
         # A batch of another size would be another program.
         full = [history for _, _, history in batch + batch[-1:] * (batch_size - len(batch))]
-        replies = model.generate(full, max_new_tokens=longest + _SPARE_TOKENS, temperature=0, batch_size=batch_size)
+        try:
+            replies = model.generate(full, max_new_tokens=longest + _SPARE_TOKENS, temperature=0, batch_size=batch_size)
+        except InputError:
+            for i, _, history in batch:  # which of them it is
+                with naming(i):
+                    model.generate(history, max_new_tokens=1, temperature=0)
+            raise
         for (i, turn, history), reply in zip(batch, replies, strict=False):
             question, said = _text(history[-1]), reply.text.strip()
             yield Result(i, records[i].skill, turn + 1, question, wanted[i][turn], said)

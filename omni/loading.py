@@ -91,8 +91,7 @@ def load(
     if config.vision is config.audio is config.text is None:
         raise CheckpointError(f"a {family.name} checkpoint has none of the parts {', '.join(parts)}")
     stored = without_copies(canonical_names(open_tensors(directory), family), _tied(family, whole))
-    if config.text is not None and _is_headless(directory, family, config, stored):
-        config = dataclasses.replace(config, text=dataclasses.replace(config.text, output_head=False))
+    config = without_absent_head(directory, family, config, stored)
     chosen = _dtype(dtype if dtype is not None else _file_dtype(whole, stored))
     images = _settings(ImageConfig, directory, needed=config.vision is not None)
     videos = _settings(VideoConfig, directory, needed=config.vision is not None)
@@ -237,18 +236,20 @@ def _tied(family: Family, config: ModelConfig) -> dict[str, str]:
     return {sources["text.lm_head.weight"].pattern: sources["text.embed_tokens.weight"].pattern}
 
 
-def _is_headless(directory: Path, family: Family, config: ModelConfig, stored: Mapping[str, Any]) -> bool:
-    """Whether a directory holds a model for embeddings, and its files no output head.
+def without_absent_head(directory: Path, family: Family, config: ModelConfig, stored: Mapping[str, Any]) -> ModelConfig:
+    """The config without an output head, where a directory holds a model for embeddings, and its files none.
 
     Such a directory says so by the files of sentence-transformers, or names a class without a head.
     """
     head = family.sources(config).get("text.lm_head.weight")
-    if head is None or head.pattern in stored:
-        return False
+    if config.text is None or head is None or head.pattern in stored:
+        return config
     named = read_json(directory / "config.json").get("architectures")
     classes = list(map(str, named)) if isinstance(named, list) else []
     headless = bool(classes) and not any(re.search("For(?!Embedding)", name) for name in classes)
-    return headless or (directory / "modules.json").is_file()
+    if not headless and not (directory / "modules.json").is_file():
+        return config
+    return dataclasses.replace(config, text=dataclasses.replace(config.text, output_head=False))
 
 
 def _names(family: Family, config: ModelConfig, images: ImageConfig, stored: Mapping[str, StoredTensor]) -> set[str]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from omni.checkpoint import canonical_names, parameter_shapes
 from omni.config import ModelConfig
 from omni.decoder.cache import KVCache
-from omni.loading import abstract_parts, find_directory, read_config
+from omni.loading import abstract_parts, find_directory, read_config, without_absent_head
 from omni.safetensors_file import open_tensors
 from processors import ImageConfig
 
@@ -23,6 +23,7 @@ def summary(name: str | os.PathLike[str]) -> str:
     directory = find_directory(name)
     family, config = read_config(directory)
     stored = canonical_names(open_tensors(directory), family)
+    config = without_absent_head(directory, family, config, stored)
     counts: dict[str, int] = {}
     for path, leaf in parameter_shapes(abstract_parts(config, ImageConfig())).items():
         part = path.split(".")[0]

@@ -18,6 +18,7 @@ from encoders.layout import (
     vision_calls,
 )
 from omni.config import ModelConfig
+from omni.embedding import Embedding
 from omni.training.example import Example
 from processors.audio import AudioFeatures
 from processors.image import ImageFeatures
@@ -48,11 +49,23 @@ class Room:
     audio: Mapping[Shape, int]
 
 
+class EncodedRows(NamedTuple):
+    """Tokens that towers made, padded with zeros.
+
+    Attributes:
+        tokens: of all media, one after another.
+        deepstack: the same for each deepstack level, zeros for audio; None without any.
+    """
+
+    tokens: Float32[np.ndarray, "rows width"]
+    deepstack: Float32[np.ndarray, "levels rows width"] | None
+
+
 class Batch(NamedTuple):
     """What a step reads, padded with zeros on the right.
 
     Towers give rows of tokens, and those of all calls make up a table, pictures and clips first. Each token of a
-    conversation that is a medium's names its row there.
+    conversation that is a medium's names its row there. Where media are encoded already, they are the table.
 
     Attributes:
         token_ids: ids.
@@ -62,6 +75,7 @@ class Batch(NamedTuple):
         sources: for each token the row of the table and 1; 0 for text.
         vision: arguments of the vision tower, one call for each padded length.
         audio: arguments of the audio tower, one call for each padded length.
+        encoded: the table, where media are encoded already.
     """
 
     token_ids: Int32[np.ndarray, "batch tokens"]
@@ -71,6 +85,7 @@ class Batch(NamedTuple):
     sources: Int32[np.ndarray, "batch tokens"]
     vision: tuple[VisionRows, ...]
     audio: tuple[AudioRows, ...]
+    encoded: EncodedRows | None = None
 
 
 def collate(examples: Sequence[Example], config: ModelConfig, room: Room | None = None) -> Batch:
@@ -80,7 +95,7 @@ def collate(examples: Sequence[Example], config: ModelConfig, room: Room | None 
         examples: one or more.
         config: sizes of the towers.
         room: what lengths and numbers of rows are padded to; powers of two when None, so that few programs serve many
-            batches.
+            batches. It has no say in media that are encoded already.
 
     Raises:
         ValueError: the examples do not fit into the room.
@@ -110,6 +125,7 @@ def collate(examples: Sequence[Example], config: ModelConfig, room: Room | None 
         sources=np.zeros(shape, np.int32),
         vision=tuple(vision),
         audio=tuple(audio),
+        encoded=table.take([f for e in examples for f in (*e.media, *e.tracks) if isinstance(f, Embedding)]),
     )
     for b, example in enumerate(examples):
         count = batch.counts[b]
@@ -188,6 +204,22 @@ class _Table:
             self.places[id(sound)] = np.concatenate([windows[i] for i in range(start, end)])
             start = end
         return found
+
+    def take(self, media: Sequence[Embedding]) -> EncodedRows | None:
+        """The rows of media that are encoded already: a table by themselves."""
+        if not media:
+            return None
+        ends = np.cumsum([len(medium.tokens) for medium in media]).tolist()
+        count, width = _padded(ends[-1], _LEAST_TOKENS), media[0].tokens.shape[1]
+        tokens = np.zeros((count, width), np.float32)
+        levels = max((len(medium.deepstack) for medium in media if medium.deepstack is not None), default=0)
+        deepstack = np.zeros((levels, count, width), np.float32)
+        for medium, end in zip(media, ends, strict=True):
+            self.places[id(medium)] = own = np.arange(end - len(medium.tokens), end)
+            tokens[own] = medium.tokens
+            if medium.deepstack is not None:
+                deepstack[:, own] = medium.deepstack
+        return EncodedRows(tokens, deepstack if levels else None)
 
     def _place(
         self,

@@ -23,13 +23,29 @@ def read_jsonl(path: Path) -> list[Conversation]:
 
 
 def batches(
-    model: Model, conversations: Sequence[Conversation], batch_size: int, seed: int, start: int = 0, keep: int = 0
+    model: Model,
+    conversations: Sequence[Conversation],
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    keep: int = 0,
+    encoded: bool = False,
 ) -> Iterator[Batch]:
     """Batches without end, from the one numbered `start` on; every conversation comes at least once an epoch.
 
     A batch holds conversations with media of the same kinds and of similar length, so that few shapes occur. Examples
     are made in threads, those of the next batches while one is trained on; the first ones, up to `keep` bytes of media,
     are kept for the epochs to come.
+
+    Args:
+        model: whose processors, template and tokenizer are used.
+        conversations: with an answer each.
+        batch_size: conversations a batch.
+        seed: of their order.
+        start: how many batches are left out.
+        keep: bytes of media.
+        encoded: run the towers on media here, with the weights that they have now, and not in each step: once for a
+            medium that is kept.
 
     Raises:
         InputError: a conversation cannot be used; the message tells which, counted from 1.
@@ -39,22 +55,28 @@ def batches(
     room = keep
 
     def make(index: int) -> Example:
-        nonlocal room
         if index in kept:
             return kept[index]
         with naming(index):
-            example = make_example(model, conversations[index])
+            return make_example(model, conversations[index])
+
+    def ready(index: int, example: Example) -> Example:
+        """In one thread, as towers may need all memory."""
+        nonlocal room
+        if index in kept:
+            return kept[index]
+        example = example.encoded(model) if encoded else example
         if example.media_bytes <= room:
             room -= example.media_bytes
             kept[index] = example
         return example
 
     with ThreadPoolExecutor() as pool:
-        waiting: deque[list[Future[Example]]] = deque()
+        waiting: deque[list[tuple[int, Future[Example]]]] = deque()
         for members in islice(_plan(conversations, batch_size, seed), start, None):
-            waiting.append([pool.submit(make, int(i)) for i in members])
+            waiting.append([(int(i), pool.submit(make, int(i))) for i in members])
             if len(waiting) > _AHEAD:
-                yield collate([future.result() for future in waiting.popleft()], model.config)
+                yield collate([ready(i, future.result()) for i, future in waiting.popleft()], model.config)
 
 
 def _plan(conversations: Sequence[Conversation], batch_size: int, seed: int) -> Iterator[np.ndarray]:

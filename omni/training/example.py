@@ -1,7 +1,7 @@
 """A conversation made ready for training, on the host: tokens, what is to be learned, and media as patches and mel."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,23 +32,35 @@ class Example:
         token_ids: ids, with one placeholder for every row of a medium.
         position_ids: rotary positions in time, height and width.
         learned: True for the tokens that the model is to predict.
-        media: patches and mel frames, in order of appearance.
-        tracks: the mel frames of each medium's sound track; None where it has none.
+        media: patches and mel frames in order of appearance, or what the towers made of them.
+        tracks: the same of each medium's sound track; None where it has none.
         spans: which token indices belong to which medium.
     """
 
     token_ids: Int32[np.ndarray, "tokens"]
     position_ids: Float32[np.ndarray, "3 tokens"]
     learned: Bool[np.ndarray, "tokens"]
-    media: tuple[ImageFeatures | VideoFeatures | AudioFeatures, ...]
-    tracks: tuple[AudioFeatures | None, ...]
+    media: tuple[ImageFeatures | VideoFeatures | AudioFeatures | Embedding, ...]
+    tracks: tuple[AudioFeatures | Embedding | None, ...]
     spans: tuple[Span, ...]
 
     @property
     def media_bytes(self) -> int:
-        """What the patches and mel frames take in memory."""
-        arrays = (f.mel if isinstance(f, AudioFeatures) else f.pixels for f in (*self.media, *self.tracks) if f)
-        return sum(array.nbytes for array in arrays)
+        """What the media take in memory."""
+        return sum(array.nbytes for medium in (*self.media, *self.tracks) if medium for array in _arrays(medium))
+
+    def encoded(self, model: Model) -> "Example":
+        """The same with its media encoded, for towers that training leaves as they are."""
+        if not self.media:
+            return self
+        media = model.media.encode(self.media)
+        return replace(self, media=tuple(media), tracks=tuple(embedding.audio for embedding in media))
+
+
+def _arrays(medium: Features) -> list[np.ndarray]:
+    if isinstance(medium, Embedding):
+        return [array for array in (medium.tokens, medium.deepstack) if array is not None]
+    return [medium.mel if isinstance(medium, AudioFeatures) else medium.pixels]
 
 
 def make_example(model: Model, messages: Sequence[Mapping[str, Any]]) -> Example:

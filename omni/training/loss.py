@@ -36,18 +36,27 @@ def hidden_states(parts: Any, batch: Batch) -> Float[Array, "batch tokens width"
     """The decoder's hidden states after the final norm, media in their places; the batch's arrays are on the device."""
     x = parts.text.embed(batch.token_ids)
     width = x.shape[-1]
-    seen = [parts.vision(*rows) for rows in batch.vision]
-    heard = [parts.audio(*rows) for rows in batch.audio]
-    tokens = [found.tokens.reshape(-1, width) for found in seen] + [found.reshape(-1, width) for found in heard]
+    table, levels = _table(parts, batch, width)
     deepstack = None
-    if tokens:
-        table = jnp.concatenate(tokens).astype(x.dtype)
-        x = jnp.where(batch.sources[..., None] > 0, table[jnp.maximum(batch.sources - 1, 0)], x)
-    if seen and seen[0].deepstack is not None:
-        levels = jnp.concatenate([found.deepstack.reshape(len(found.deepstack), -1, width) for found in seen], axis=1)
+    if table is not None:
+        x = jnp.where(batch.sources[..., None] > 0, table.astype(x.dtype)[jnp.maximum(batch.sources - 1, 0)], x)
+    if levels is not None:
         is_seen = (batch.sources > 0) & (batch.sources <= levels.shape[1])
         deepstack = jnp.where(is_seen[..., None], levels[:, jnp.where(is_seen, batch.sources - 1, 0)], 0)
     return parts.text(x, batch.position_ids, None, batch.counts, deepstack)[0]
+
+
+def _table(parts: Any, batch: Batch, width: int) -> tuple[Array | None, Array | None]:
+    """The rows of all media, [rows, width], and the deepstack levels of the first of them, [levels, rows, width]."""
+    if batch.encoded is not None:
+        return jnp.asarray(batch.encoded.tokens), batch.encoded.deepstack  # pyright: ignore[reportReturnType]
+    seen = [parts.vision(*rows) for rows in batch.vision]
+    heard = [parts.audio(*rows) for rows in batch.audio]
+    tokens = [found.tokens.reshape(-1, width) for found in seen] + [found.reshape(-1, width) for found in heard]
+    if not tokens:
+        return None, None
+    levels = [found.deepstack.reshape(len(found.deepstack), -1, width) for found in seen if found.deepstack is not None]
+    return jnp.concatenate(tokens), jnp.concatenate(levels, axis=1) if levels else None
 
 
 def _cross_entropy(

@@ -40,7 +40,8 @@ class TrainingOptions:
         lora: train adapters of the text part instead, and no part whole.
         seed: order of the conversations.
         save_every: steps between two saves of the state.
-        keep_gib: media that are kept in memory once they are read, so that later epochs need not read them.
+        keep_gib: media that are kept in memory once they are read, and encoded where the towers are not trained, so
+            that later epochs need not do so again.
     """
 
     steps: int
@@ -92,7 +93,7 @@ class Metrics:
 def train(
     model: Model, conversations: Sequence[Conversation], directory: Path, options: TrainingOptions
 ) -> Iterator[Metrics]:
-    """Trains a model on conversations, a step each time the next metrics are asked for.
+    """Trains a model on conversations, a step each time the next metrics are asked for; the step after is then begun.
 
     The state is saved to `directory` every `save_every` steps, and a call with the same arguments goes on from there.
     After the last step the model goes on with the new weights, and `model.save` writes them as a checkpoint.
@@ -103,8 +104,10 @@ def train(
     """
 
     def made(first: int) -> Iterator[Batch]:
-        keep = int(options.keep_gib * 2**30)
-        return batches(model, conversations, options.batch_size, options.seed, first, keep)
+        keep, parts = int(options.keep_gib * 2**30), PARTS if options.parts is None else options.parts
+        # Towers that stay as they are need to see a medium once.
+        encoded = options.lora is not None or not {"vision", "audio"} & set(parts)
+        return batches(model, conversations, options.batch_size, options.seed, first, keep, encoded)
 
     yield from train_on(model, made, directory, options)
 

@@ -2,15 +2,18 @@
 
 import json
 
+import jax
 import media
 import numpy as np
 import pytest
 import text_families
 import tiny
 import vl
+from flax import nnx
 from load import DATA, relative_error, with_media
 
 import omni
+from omni.summary import summary
 from omni.vectors import as_conversation
 
 
@@ -116,6 +119,8 @@ def test_a_model_without_an_output_head(tmp_path, expected, how):
     model = omni.load(without_head(tmp_path / "there", how))
     found = model.embed(ITEMS["embed_text"])
     assert relative_error(found, expected["vl_moe/embed_text/embedded"]) < 1e-5
+    weights = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model.parts, nnx.Param)))
+    assert f" {weights / 1e6:.2f} M" in summary(tmp_path / "there").split("total")[1]
     for call in (model.generate, model.logits):
         with pytest.raises(omni.InputError, match="no output head") as error:
             call([1, 2, 3])

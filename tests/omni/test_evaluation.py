@@ -252,3 +252,11 @@ def test_a_checkpoints_own_data_is_the_default(command, folder):
 def test_the_command_refuses_in_one_line(command, arguments):
     code, out, err = command(*arguments)
     assert code == 2 and not out and len(err.splitlines()) == 1 and "Traceback" not in err
+
+
+def test_a_record_that_is_too_long_is_named(ending, records, monkeypatch):
+    long = altered(records, 4, 0, "Who? " * 100)
+    monkeypatch.setattr(ending.engine, "_max_tokens", 90)
+    with pytest.raises(omni.InputError, match=r"conversation 5: the conversation is \d+ tokens long") as error:
+        list(evaluate(ending, long))
+    assert error.value.code == "too_many_tokens"

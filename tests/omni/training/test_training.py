@@ -13,6 +13,7 @@ from load import relative_error
 from PIL import Image
 
 import omni
+from omni.encoding import MediaEncoder
 from omni.training import (
     LoRA,
     Room,
@@ -219,7 +220,8 @@ def test_bad_options(options):
         TrainingOptions(**{"steps": 1} | options)
 
 
-def test_a_batch_is_read_as_each_conversation_is_alone(tiny_checkpoint):
+@pytest.mark.parametrize("encoded", [False, True], ids=["by towers in the step", "encoded before"])
+def test_a_batch_is_read_as_each_conversation_is_alone(tiny_checkpoint, encoded):
     model = omni.load(tiny_checkpoint)
     answer = {"role": "assistant", "content": "So it is."}
     # A picture of 256 x 256 fills its row of the tower: alone, it fills the table to the last row.
@@ -233,7 +235,9 @@ def test_a_batch_is_read_as_each_conversation_is_alone(tiny_checkpoint):
     ]
     conversations = [[{"role": "user", "content": parts}, answer] for parts in asked]
     for chosen in (conversations, conversations[-1:]):
-        batch = collate([make_example(model, messages) for messages in chosen], model.config)
+        examples = [make_example(model, messages) for messages in chosen]
+        batch = collate([e.encoded(model) for e in examples] if encoded else examples, model.config)
+        assert encoded == (not batch.vision and not batch.audio) == (batch.encoded is not None)
         read = nnx.jit(lambda parts, batch: parts.text.logits(hidden_states(parts, batch)))
         scores = read(model.parts, jax.tree.map(jnp.asarray, batch))
         for row, messages in zip(np.asarray(scores), chosen, strict=True):
@@ -273,6 +277,31 @@ def test_batches_in_a_room_have_one_shape_and_the_same_loss(tiny_checkpoint):
     ):
         with pytest.raises(ValueError, match="in a room for"):
             collate([*examples, examples[1]], model.config, small)
+
+
+def test_media_are_encoded_once_while_the_towers_rest(conversations, tmp_path, monkeypatch):
+    # Two epochs, of a batch with two pictures twice and a batch of text.
+    counts, encode = [], MediaEncoder.encode
+
+    def counted(self, features):
+        counts.append(len(features))
+        return encode(self, features)
+
+    monkeypatch.setattr(MediaEncoder, "encode", counted)
+    losses = {}
+    for name, wanted, how in (
+        ("adapters", 2, {"lora": LoRA(4)}),
+        ("text", 2, {"parts": ("text",)}),
+        ("nothing kept", 8, {"parts": ("text",), "keep_gib": 0}),
+        ("towers learn", 0, {}),
+    ):
+        options = TrainingOptions(steps=4, batch_size=4, learning_rate=3e-3, **how)
+        losses[name] = [metrics.loss for metrics in train(demo(), conversations, tmp_path / name, options)]
+        assert sum(counts) == wanted, name
+        counts.clear()
+    # All begin at the same weights, and the first step's rate is 0.
+    assert all(relative_error(losses["towers learn"][:2], found[:2]) < 1e-4 for found in losses.values())
+    assert relative_error(losses["text"], losses["nothing kept"]) < 1e-5
 
 
 def test_a_model_learns_from_batches_of_any_origin(conversations, tmp_path):
