@@ -1,4 +1,4 @@
-"""Conversations that are made while a model trains on them: batches without end, of one shape, hardly one twice."""
+"""Conversations that are made while a model trains on them: batches without end, all of one shape."""
 
 import multiprocessing
 import os
