@@ -112,7 +112,7 @@ def evaluate(model: Model, records: Sequence[Record], *, batch_size: int = 16) -
 
     Raises:
         InputError: `nothing_to_ask`, when no record holds an answer; a record cannot be used, and where its messages or
-            media cannot be read, the error tells which it is, counted from 1.
+            media cannot be read or are too long, the error tells which it is, counted from 1.
     """
     check_batch_size(batch_size)
     if model.tokenizer is None:

@@ -24,9 +24,9 @@ from omni.generation.sampling import Sampling, sample
 PREFILL_LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
 # Slots of a new cache.
 _FIRST_CAPACITY = 256
-# Small decoders read this many tokens as soon as fewer, and have this many slots as cheaply: each length and each
-# capacity is a program, and to compile one takes longer than many answers.
-_LEAST_LENGTH_IF_SMALL, _FIRST_CAPACITY_IF_SMALL = 128, 1024
+# Small decoders read so many tokens of a few rows as soon as fewer, and have so many slots as cheaply: each length and
+# each capacity is a program, and to compile one takes longer than many answers.
+_LEAST_LENGTH_IF_SMALL, _FIRST_CAPACITY_IF_SMALL, _FEW_ROWS = 128, 1024, 4
 
 Wanted = Literal["logits", "every_logits", "hidden"]
 """What a prefill gives: scores after the last tokens, or after all, or the last tokens' hidden states."""
@@ -103,8 +103,6 @@ class Engine:
         self._max_tokens = decoder.config.max_position_embeddings
         self._media_levels = media_levels
         self._small = is_small(self._state)
-        self._least_length = _LEAST_LENGTH_IF_SMALL if self._small else 1
-        self._first_capacity = _FIRST_CAPACITY_IF_SMALL if self._small else _FIRST_CAPACITY
 
     @property
     def width(self) -> int:
@@ -185,7 +183,7 @@ class Engine:
 
     def _session(self, batch: int, tokens: int) -> Session:
         """Rows that have read nothing, with room for so many tokens."""
-        cache = KVCache.create(self._config, batch, self._capacity(tokens), self._dtype)
+        cache = KVCache.create(self._config, batch, self._capacity(tokens, batch), self._dtype)
         return Session(cache, np.zeros(batch, np.int32), np.zeros(batch, np.float32))
 
     def _chunks(
@@ -199,10 +197,11 @@ class Engine:
         overlays = [overlay for prompt in prompts for overlay in prompt.overlays]
         known = [] if self._media_levels is None else [self._media_levels]
         levels = max([*known, *(_levels(overlay) for overlay in overlays)], default=None)
+        least = _LEAST_LENGTH_IF_SMALL if self._small and len(prompts) <= _FEW_ROWS else 1
         last: jax.Array | None = None
         while (starts_now < ends).any():
             most = int((ends - starts_now).max())
-            length = next((n for n in PREFILL_LENGTHS if n >= max(most, self._least_length)), PREFILL_LENGTHS[-1])
+            length = next((n for n in PREFILL_LENGTHS if n >= max(most, least)), PREFILL_LENGTHS[-1])
             counts = np.minimum(ends - starts_now, length).astype(np.int32)
             self._make_room(session, length)
             arrays = _gather(prompts, starts_now, counts, length, self._config.hidden_size, levels)
@@ -230,10 +229,10 @@ class Engine:
     def _make_room(self, session: Session, tokens: int) -> None:
         needed = int(session.lengths.max()) + tokens
         if needed > session.cache.capacity:
-            session.cache = session.cache.grow(self._capacity(needed))
+            session.cache = session.cache.grow(self._capacity(needed, len(session.lengths)))
 
-    def _capacity(self, tokens: int) -> int:
-        capacity = self._first_capacity
+    def _capacity(self, tokens: int, batch: int) -> int:
+        capacity = _FIRST_CAPACITY_IF_SMALL if self._small and batch <= _FEW_ROWS else _FIRST_CAPACITY
         while capacity < tokens:
             capacity *= 2
         return capacity

@@ -34,6 +34,10 @@ F = TypeVar("F", ImageFeatures, VideoFeatures)
 Shape = tuple[int, ...]
 
 
+class NoRoom(ValueError):
+    """Examples that do not fit into a room."""
+
+
 @dataclass(frozen=True)
 class Room:
     """One shape for all batches, and so one program.
@@ -98,7 +102,7 @@ def collate(examples: Sequence[Example], config: ModelConfig, room: Room | None 
             batches. It has no say in media that are encoded already.
 
     Raises:
-        ValueError: the examples do not fit into the room.
+        NoRoom: the examples do not fit.
     """
     table = _Table()
     seen_room, heard_room = (None, None) if room is None else (room.vision, room.audio)
@@ -115,7 +119,7 @@ def collate(examples: Sequence[Example], config: ModelConfig, room: Room | None 
 
     longest = max(len(example.token_ids) for example in examples)
     if room is not None and longest > room.tokens:
-        raise ValueError(f"a conversation of {longest} tokens in a room for {room.tokens}")
+        raise NoRoom(f"a conversation of {longest} tokens in a room for {room.tokens}")
     shape = (len(examples), _padded(longest, _LEAST_TOKENS) if room is None else room.tokens)
     batch = Batch(
         token_ids=np.zeros(shape, np.int32),
@@ -231,7 +235,7 @@ class _Table:
         least: int = 1,
     ) -> tuple[list[Any], dict[int, np.ndarray]]:
         """One call for each padded length, and where in the table each frame's or window's tokens lie."""
-        by_shape: dict[Shape, list[Call]] = {shape: [] for shape in room or ()}
+        by_shape: dict[Shape, list[Call]] = {shape: [] for shape, count in (room or {}).items() if count}
         for call in calls:
             by_shape.setdefault(call.rows[0].shape[1:], []).append(call)
         found, places = [], {}
@@ -239,7 +243,7 @@ class _Table:
             members = [i for call in group for i in call.members]
             count = _padded(len(members), least) if room is None else room.get(shape, 0)
             if len(members) > count:
-                raise ValueError(f"{len(members)} rows of shape {shape} in a room for {count}")
+                raise NoRoom(f"{len(members)} rows of shape {shape} in a room for {count}")
             own = [call.rows for call in group] or [blank(shape)]
             whole = [np.concatenate(arrays) for arrays in zip(*own, strict=True)]
             # A row of padding is the first row again: a frame without patches has no softmax.

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from omni.encoding import MediaEncoder
 from omni.model import Model
 from omni.records import Conversation, naming, read_records, size
 from omni.training.batch import Batch, collate
-from omni.training.example import Example, make_example
+from omni.training.example import Example, encode_media, make_example
 
 # Batches that are sorted by length together, and batches that are made ahead of time.
 _WINDOW, _AHEAD = 16, 3
@@ -29,7 +30,7 @@ def batches(
     seed: int,
     start: int = 0,
     keep: int = 0,
-    encoded: bool = False,
+    encoder: MediaEncoder | None = None,
 ) -> Iterator[Batch]:
     """Batches without end, from the one numbered `start` on; every conversation comes at least once an epoch.
 
@@ -44,13 +45,12 @@ def batches(
         seed: of their order.
         start: how many batches are left out.
         keep: bytes of media.
-        encoded: run the towers on media here, with the weights that they have now, and not in each step: once for a
-            medium that is kept.
+        encoder: runs the towers on media before they come into a batch, once for a medium that is kept as it is then;
+            None where towers are trained, and so run in each step.
 
     Raises:
         InputError: a conversation cannot be used; the message tells which, counted from 1.
     """
-
     kept: dict[int, Example] = {}
     room = keep
 
@@ -60,23 +60,36 @@ def batches(
         with naming(index):
             return make_example(model, conversations[index])
 
-    def ready(index: int, example: Example) -> Example:
-        """In one thread, as towers may need all memory."""
+    def store(index: int, example: Example) -> None:
+        # What the towers made takes more memory than what they read: where it does not fit, that may.
         nonlocal room
-        if index in kept:
-            return kept[index]
-        example = example.encoded(model) if encoded else example
-        if example.media_bytes <= room:
-            room -= example.media_bytes
+        before = kept[index].media_bytes if index in kept else 0
+        if example.media_bytes - before <= room:
+            room -= example.media_bytes - before
             kept[index] = example
-        return example
+
+    def ready(members: Sequence[int], examples: list[Example]) -> list[Example]:
+        for i, example in zip(members, examples, strict=True):
+            if i not in kept:
+                store(i, example)
+        examples = [kept.get(i, example) for i, example in zip(members, examples, strict=True)]
+        if encoder is None:
+            return examples
+        # In one thread, and together: towers may need all memory. A batch may hold a conversation twice.
+        raw = {i: example for i, example in zip(members, examples, strict=True) if not example.is_encoded}
+        encoded = dict(zip(raw, encode_media(list(raw.values()), encoder), strict=True))
+        for i, example in encoded.items():
+            store(i, example)
+        return [encoded.get(i, example) for i, example in zip(members, examples, strict=True)]
 
     with ThreadPoolExecutor() as pool:
-        waiting: deque[list[tuple[int, Future[Example]]]] = deque()
-        for members in islice(_plan(conversations, batch_size, seed), start, None):
-            waiting.append([(int(i), pool.submit(make, int(i))) for i in members])
+        waiting: deque[tuple[list[int], list[Future[Example]]]] = deque()
+        for chosen in islice(_plan(conversations, batch_size, seed), start, None):
+            members = chosen.tolist()
+            waiting.append((members, [pool.submit(make, i) for i in members]))
             if len(waiting) > _AHEAD:
-                yield collate([ready(i, future.result()) for i, future in waiting.popleft()], model.config)
+                members, futures = waiting.popleft()
+                yield collate(ready(members, [future.result() for future in futures]), model.config)
 
 
 def _plan(conversations: Sequence[Conversation], batch_size: int, seed: int) -> Iterator[np.ndarray]:

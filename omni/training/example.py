@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Int32
 from encoders.layout import audio_token_count
 from omni.config import ModelConfig
 from omni.embedding import Embedding
-from omni.encoding import Features, as_medium
+from omni.encoding import Features, MediaEncoder, as_medium
 from omni.errors import InputError
 from omni.layout import MediaLayout, Span
 from omni.messages import parse
@@ -49,12 +49,20 @@ class Example:
         """What the media take in memory."""
         return sum(array.nbytes for medium in (*self.media, *self.tracks) if medium for array in _arrays(medium))
 
-    def encoded(self, model: Model) -> "Example":
-        """The same with its media encoded, for towers that training leaves as they are."""
-        if not self.media:
-            return self
-        media = model.media.encode(self.media)
-        return replace(self, media=tuple(media), tracks=tuple(embedding.audio for embedding in media))
+    @property
+    def is_encoded(self) -> bool:
+        """Whether what it holds of media, if it has any, is what the towers made of them."""
+        return all(isinstance(medium, Embedding) for medium in self.media)
+
+
+def encode_media(examples: Sequence[Example], encoder: MediaEncoder) -> list[Example]:
+    """The same examples with their media encoded, for towers that training leaves as they are."""
+    found = iter(encoder.encode([medium for example in examples for medium in example.media]))
+    encoded = []
+    for example in examples:
+        media = tuple(next(found) for _ in example.media)
+        encoded.append(replace(example, media=media, tracks=tuple(embedding.audio for embedding in media)))
+    return encoded
 
 
 def _arrays(medium: Features) -> list[np.ndarray]:

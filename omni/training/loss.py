@@ -42,7 +42,8 @@ def hidden_states(parts: Any, batch: Batch) -> Float[Array, "batch tokens width"
         x = jnp.where(batch.sources[..., None] > 0, table.astype(x.dtype)[jnp.maximum(batch.sources - 1, 0)], x)
     if levels is not None:
         is_seen = (batch.sources > 0) & (batch.sources <= levels.shape[1])
-        deepstack = jnp.where(is_seen[..., None], levels[:, jnp.where(is_seen, batch.sources - 1, 0)], 0)
+        chosen = jnp.where(is_seen, batch.sources - 1, 0)
+        deepstack = jnp.where(is_seen[..., None], levels.astype(x.dtype)[:, chosen], 0)
     return parts.text(x, batch.position_ids, None, batch.counts, deepstack)[0]
 
 

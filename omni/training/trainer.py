@@ -66,6 +66,8 @@ class TrainingOptions:
             value = getattr(self, name)
             if not is_number(value) or not 0 <= value < float("inf"):
                 raise InputError("bad_option", f"{name} must be a number from 0 on, got {shown(value)}")
+        if self.last_share > 1:
+            raise InputError("bad_option", f"last_share must be a number from 0 to 1, got {shown(self.last_share)}")
         unknown = [part for part in self.parts or () if part not in PARTS]
         if unknown:
             raise InputError("bad_option", f"parts must be some of {', '.join(PARTS)}, got {', '.join(unknown)}")
@@ -80,7 +82,7 @@ class Metrics:
         loss: mean cross entropy of the learned tokens, in nats.
         tokens: how many there were.
         gradient_norm: before clipping.
-        seconds: that the step took, the wait for its batch included.
+        seconds: since the metrics before, or the beginning.
     """
 
     step: int
@@ -105,9 +107,10 @@ def train(
 
     def made(first: int) -> Iterator[Batch]:
         keep, parts = int(options.keep_gib * 2**30), PARTS if options.parts is None else options.parts
-        # Towers that stay as they are need to see a medium once.
-        encoded = options.lora is not None or not {"vision", "audio"} & set(parts)
-        return batches(model, conversations, options.batch_size, options.seed, first, keep, encoded)
+        # Towers that stay as they are need to see a medium once. They are those of `parts`, whoever put them there.
+        resting = options.lora is not None or not {"vision", "audio"} & set(parts)
+        encoder = model.media.with_towers(model.parts) if resting else None
+        return batches(model, conversations, options.batch_size, options.seed, first, keep, encoder)
 
     yield from train_on(model, made, directory, options)
 
@@ -119,12 +122,13 @@ def train_on(
 
     Args:
         model: whose weights are trained.
-        made: batches without end, from the one with that number on, counted from 0.
+        made: batches, from the one with that number on, counted from 0.
         directory: for the state.
         options: all but those about conversations.
 
     Raises:
         CheckpointError: the directory holds the state of a run with another model or other options.
+        ValueError: batches end before the last step.
     """
     names = PARTS if options.parts is None else options.parts
     trained = Trained(model.parts, names, options.lora, options.seed)
@@ -149,6 +153,8 @@ def train_on(
             save_progress(directory, state)
     if running is not None:
         yield _metrics(*running, began)
+    if int(state[2]) < options.steps:
+        raise ValueError(f"batches ended after step {int(state[2])} of {options.steps}")
     trained.write(state[0], model.parts)
     model.take_over()
 

@@ -87,7 +87,7 @@ def _question(random: np.random.RandomState, kind: str, things: list[Thing]) -> 
     """A question about things and its answer; None where it has no single one."""
     thing = things[random.randint(len(things))]
     names = [t.name for t in things]
-    twice = len(set(names)) < len(names)  # of which none can be told by its name
+    twice = len(set(names)) < len(names)  # some cannot be told by their names
     a_colour = list(COLOURS)[random.randint(len(COLOURS))]
     a_shape = SHAPES[random.randint(len(SHAPES))]
     match kind:

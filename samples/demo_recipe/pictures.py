@@ -72,7 +72,8 @@ def draw_placed(
 ) -> tuple[Image.Image, list[tuple[float, float]]]:
     """The picture, and about where each thing's middle lies, across and down, from 0 to 1: the middle of its cell.
 
-    It is drawn four times too large, for smooth edges. A thing that stays in its picture lies anywhere in its cell.
+    It is drawn four times too large, for smooth edges. Half of the things that do not move lie anywhere in their cells,
+    and only one that fills the picture is cut off.
     """
     side = side or int(random.choice([96, 112, 128, 144, 160, 192]))
     width, height = side, side if random.rand() < 0.7 else int(side * random.uniform(0.75, 1.3))
@@ -93,7 +94,7 @@ def draw_placed(
         free = max(0.1, 0.48 - 1.2 * size) if shift == (0, 0) and random.rand() < 0.5 else 0.1
         x, y = (at + random.uniform(-free, free) / 3 for at in middles[-1])
         if shift == (0, 0):  # whole, and larger ones not at the very edge
-            x, y = (_inside(at, 1.2 * radius / 4 / side) for at, side in ((x, width), (y, height)))
+            x, y = (_inside(at, 1.3 * radius / 4 / side) for at, side in ((x, width), (y, height)))
         shade, turn = _shade(random, COLOURS[thing.colour]), random.uniform(-12, 12)
         _draw_shape(pen, thing.shape, x * width * 4, y * height * 4, radius, shade, turn)
     return _worn(random, canvas.resize((width, height), Image.Resampling.LANCZOS)), middles

@@ -15,6 +15,8 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import jax
@@ -24,7 +26,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 import omni
-from omni.training import TrainingOptions, train_on
+from omni.training import Batch, TrainingOptions, train_on
 from samples.demo_recipe.stream import stream
 
 
@@ -59,18 +61,22 @@ def main() -> None:
     model = omni.load(options.start, dtype="float32")
     if not options.go_on:
         begin(model.parts.text)
-    batches = stream(options.start, options.voices, options.size, options.workers, options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     # Towers that learn as fast as a decoder which does not yet look lose what they were taught.
     phases = (("reading", options.reading, ("text",)), ("together", options.together, None))
     with (options.out / "metrics.jsonl").open("a") as log:
-        for (name, steps, parts), lr in zip(phases, options.lr, strict=True):
+        for seed, ((name, steps, parts), lr) in enumerate(zip(phases, options.lr, strict=True), 2 * options.seed):
             if not steps:
                 continue
             how = TrainingOptions(steps, options.size, lr, last_share=0.01, parts=parts, save_every=1000)
             recent = 0.0
-            with tqdm(total=steps, unit="step", desc=name) as bar:
-                for metrics in train_on(model, lambda first: batches, options.out / name, how):
+            with tqdm(total=steps, unit="step", desc=name) as bar, ExitStack() as stack:
+
+                def made(first: int, seed: int = seed, stack: ExitStack = stack) -> Iterator[Batch]:
+                    batches = stream(options.start, options.voices, options.size, options.workers, seed, first)
+                    return stack.enter_context(closing(batches))
+
+                for metrics in train_on(model, made, options.out / name, how):
                     bar.update(metrics.step - bar.n)
                     recent = metrics.loss if recent == 0 else 0.98 * recent + 0.02 * metrics.loss
                     bar.set_postfix(loss=f"{recent:.3f}", refresh=False)

@@ -114,11 +114,14 @@ def to_record() -> Iterator[Job]:
 
 def record(path: Path, jobs: Sequence[Job], workers: int = 0) -> None:
     """Has voices say all that, in processes of their own where there are to be some, and writes the file."""
-    with zipfile.ZipFile(path, "w") as recorded, ProcessPoolExecutor(workers or 1) as pool:
+    # Beside it and renamed: half of it would be found out late.
+    half_done = path.with_name(f".{path.name}.part")
+    with zipfile.ZipFile(half_done, "w") as recorded, ProcessPoolExecutor(workers or 1) as pool:
         done = (pool.map if workers else map)(_recorded_job, jobs)
         for name, sound, places in tqdm(done, total=len(jobs), unit="recording"):
             recorded.writestr(f"{name}.opus", sound)
             recorded.writestr(f"{name}.json", places)
+    half_done.replace(path)
 
 
 def _name(voice: Voice, speed: int) -> str:

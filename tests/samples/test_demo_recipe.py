@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 import omni
 from encoders import VisionConfig
@@ -187,15 +188,61 @@ def test_recorded_voices_say_what_they_said(tmp_path, monkeypatch):
         voices.spoken.__wrapped__(voice, "never said", 120)
 
 
-def test_every_text_of_training_is_among_those_that_are_recorded():
+def test_every_text_of_training_is_among_those_that_are_recorded(monkeypatch):
     jobs = {(voice, speed): texts for voice, speed, texts in voices.to_record()}
+    said = set()
+
+    def looked_up(voice, text, speed):
+        assert text in jobs[voice, speed]
+        said.add(text)
+        return np.ones(800, np.float32)
+
+    monkeypatch.setattr(sounds, "spoken", looked_up)
     random = np.random.RandomState(0)
-    for voice in voices.voices(test=False):
-        for speed in voices.SPEEDS:
-            assert set(sounds.WORDS) <= set(jobs[voice, speed])
-        others = sounds.others(voice, test=False)
-        assert others[random.randint(len(others))] in jobs[voice, sounds.OTHERS_SPEED]
-    assert {text for texts in jobs.values() for text in texts} >= set(sounds._OTHERS)
+    for _ in range(500):
+        sounds.speak(random, [sounds.WORDS[random.randint(len(sounds.WORDS))]], test=False)
+        sounds.elsewhere(random, test=False)
+    assert said == {*sounds.WORDS, *sounds._OTHERS}
+
+
+def test_things_of_one_name_are_counted_and_not_told_apart():
+    random = np.random.RandomState(6)
+    things = [Thing("circle", "red", 0, 0), Thing("circle", "red", 2, 0), Thing("star", "blue", 0, 2)]
+    for kind in ("where", "what_is", "is_it"):
+        assert all(conversations._question(random, kind, things) is None for _ in range(100))
+    found = {
+        kind: {conversations._question(random, kind, things) for _ in range(300)}
+        for kind in ("count", "count_colour", "count_shape", "colour", "shape", "is_there", "list")
+    }
+    assert {answer for _, answer in found["count"]} == {"Three."}
+    for question, answer in found["count_shape"] - {None}:
+        asked = question.lower()
+        colour = next((colour for colour in COLOURS if f"{colour} " in asked), None)
+        shape = next(shape for shape in SHAPES if shape in asked)
+        count = sum(thing.shape == shape and colour in (None, thing.colour) for thing in things)
+        assert answer == conversations.COUNTS[count] + ".", question
+    for question, answer in found["colour"] - {None}:
+        assert "circle" not in question.lower() and (answer == "Blue." or answer.startswith("There is no")), question
+    assert {answer for _, answer in found["shape"] - {None}} == {"A star."}
+    assert {answer for _, answer in found["list"]} == {
+        "A red circle at the top left, a red circle at the top right, a blue star at the bottom left."
+    }
+    for question, answer in found["is_there"]:
+        assert answer == ("Yes." if "red circle" in question.lower() or "blue star" in question.lower() else "No.")
+
+
+def test_things_are_whole_and_apart():
+    random = np.random.RandomState(7)
+    for _ in range(150):
+        things = conversations._drawn(random, False, 4)
+        plain = [Thing(thing.shape, "red", thing.x, thing.y) for thing in things]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pictures, "_ground", lambda random, width, height, taken: Image.new("RGB", (width, height)))
+            patch.setattr(pictures, "_worn", lambda random, picture: picture)
+            red = np.asarray(pictures.draw(random, plain))[..., 0] > 90
+        # A ring and all others are one piece each, and none touches the border but one that fills the picture.
+        assert ndimage.label(red, np.ones((3, 3)))[1] == len(things)
+        assert len(things) == 1 or not (red[0].any() or red[-1].any() or red[:, 0].any() or red[:, -1].any())
 
 
 def test_streamed_batches_have_one_shape_and_new_ones_come_first(monkeypatch):

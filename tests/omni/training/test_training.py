@@ -16,10 +16,12 @@ import omni
 from omni.encoding import MediaEncoder
 from omni.training import (
     LoRA,
+    NoRoom,
     Room,
     TrainingOptions,
     batches,
     collate,
+    encode_media,
     hidden_states,
     loss_and_counts,
     make_example,
@@ -214,7 +216,7 @@ def test_the_steps_are_those_of_adamw():
         assert (both[0][0][name] != weights[name]).all()
 
 
-@pytest.mark.parametrize("options", [{"steps": 0}, {"learning_rate": -1.0}, {"parts": ("nose",)}])
+@pytest.mark.parametrize("options", [{"steps": 0}, {"learning_rate": -1.0}, {"parts": ("nose",)}, {"last_share": 1.5}])
 def test_bad_options(options):
     with pytest.raises(omni.InputError):
         TrainingOptions(**{"steps": 1} | options)
@@ -236,7 +238,7 @@ def test_a_batch_is_read_as_each_conversation_is_alone(tiny_checkpoint, encoded)
     conversations = [[{"role": "user", "content": parts}, answer] for parts in asked]
     for chosen in (conversations, conversations[-1:]):
         examples = [make_example(model, messages) for messages in chosen]
-        batch = collate([e.encoded(model) for e in examples] if encoded else examples, model.config)
+        batch = collate(encode_media(examples, model.media) if encoded else examples, model.config)
         assert encoded == (not batch.vision and not batch.audio) == (batch.encoded is not None)
         read = nnx.jit(lambda parts, batch: parts.text.logits(hidden_states(parts, batch)))
         scores = read(model.parts, jax.tree.map(jnp.asarray, batch))
@@ -275,7 +277,7 @@ def test_batches_in_a_room_have_one_shape_and_the_same_loss(tiny_checkpoint):
         Room(room.tokens, {shape: 1 for shape in room.vision}, room.audio),
         Room(room.tokens, room.vision, {}),
     ):
-        with pytest.raises(ValueError, match="in a room for"):
+        with pytest.raises(NoRoom, match="in a room for"):
             collate([*examples, examples[1]], model.config, small)
 
 
@@ -292,7 +294,7 @@ def test_media_are_encoded_once_while_the_towers_rest(conversations, tmp_path, m
     for name, wanted, how in (
         ("adapters", 2, {"lora": LoRA(4)}),
         ("text", 2, {"parts": ("text",)}),
-        ("nothing kept", 8, {"parts": ("text",), "keep_gib": 0}),
+        ("nothing kept", 4, {"parts": ("text",), "keep_gib": 0}),
         ("towers learn", 0, {}),
     ):
         options = TrainingOptions(steps=4, batch_size=4, learning_rate=3e-3, **how)
@@ -302,6 +304,27 @@ def test_media_are_encoded_once_while_the_towers_rest(conversations, tmp_path, m
     # All begin at the same weights, and the first step's rate is 0.
     assert all(relative_error(losses["towers learn"][:2], found[:2]) < 1e-4 for found in losses.values())
     assert relative_error(losses["text"], losses["nothing kept"]) < 1e-5
+
+
+def test_media_are_encoded_with_the_weights_that_the_model_has(conversations, tmp_path):
+    model = demo()
+    before = [metrics.loss for metrics in train(model, conversations[:2], tmp_path / "0", options_for_one_step())]
+    nnx.update(model.parts.vision, jax.tree.map(lambda a: 1.2 * a, nnx.state(model.parts.vision, nnx.Param)))
+    batch = collate([make_example(model, messages) for messages in conversations[:2]], model.config)
+    wanted, _ = nnx.jit(loss_and_counts)(model.parts, batch)
+    found = [metrics.loss for metrics in train(model, conversations[:2], tmp_path / "1", options_for_one_step())]
+    assert relative_error(found[0], wanted) < 1e-5 < relative_error(before[0], wanted)
+
+
+def options_for_one_step():
+    return TrainingOptions(steps=1, batch_size=2, parts=("text",))
+
+
+def test_batches_that_end_too_early_are_no_training(conversations, tmp_path):
+    model = demo()
+    batch = collate([make_example(model, messages) for messages in conversations[2:]], model.config)
+    with pytest.raises(ValueError, match="ended after step 2 of 5"):
+        list(train_on(model, lambda first: iter([batch] * 2), tmp_path, TrainingOptions(steps=5, parts=("text",))))
 
 
 def test_a_model_learns_from_batches_of_any_origin(conversations, tmp_path):
