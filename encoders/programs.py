@@ -1,6 +1,5 @@
 """How programs of small parts are compiled: quickly, as they run in milliseconds and to compile one takes a second."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +7,8 @@ import jax
 
 # Weights up to which a part is small. The smallest tower that is published has ten times as many.
 _SMALL = 8_000_000
-# Of LLVM, unless the user has chosen: the demo's programs are ready in two thirds of the time, and a tenth slower.
-_LEVEL = "xla_backend_optimization_level"
-_QUICKLY = None if _LEVEL in os.environ.get("XLA_FLAGS", "") else {_LEVEL: 1}
+# Of LLVM: the demo's programs are ready in two thirds of the time, and a tenth slower.
+_QUICKLY = {"xla_backend_optimization_level": 1}
 
 
 def is_small(weights: Any) -> bool:

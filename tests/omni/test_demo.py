@@ -39,10 +39,22 @@ SAID = [
     ],
     [("How many shapes are there?", ["shapes.png"], "Two.")],
     [("List the shapes.", ["shapes.png"], "A red circle on the left, a blue square on the right.")],
+    [
+        ("What colour is the square?", ["shapes.png"], "Blue."),
+        ("What colour is the circle?", [], "Red."),
+        ("What is right of the red circle?", [], "A blue square."),
+        ("Is there a green triangle?", [], "No."),
+    ],
     [("What do you hear?", ["seven.flac"], "Seven.")],
     [("Which digit is this?", ["digit.jpg"], "The digit seven.")],
     [("Does the spoken number match the written one?", ["digit.jpg", "seven.flac"], "Yes, both are seven.")],
-    [("Which way does it go?", ["star.mp4"], "To the right.")],
+    [
+        ("Which way does it go?", ["star.mp4"], "To the right."),
+        ("What happens here?", [], "A yellow star moves to the right."),
+    ],
+    [("What moves?", ["star.mp4"], "A yellow star.")],
+    [("What do you hear?", ["dashwood.flac"], UNKNOWN)],
+    [("What happens here?", ["bunny.mp4"], UNKNOWN)],
     [("What is in this picture?", ["china.jpg"], UNKNOWN)],
     [("What do you see?", ["astronaut.jpg"], UNKNOWN)],
 ]
