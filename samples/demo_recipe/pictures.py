@@ -72,32 +72,51 @@ def draw_placed(
 ) -> tuple[Image.Image, list[tuple[float, float]]]:
     """The picture, and about where each thing's middle lies, across and down, from 0 to 1: the middle of its cell.
 
-    It is drawn four times too large, for smooth edges. Half of the things that do not move lie anywhere in their cells,
-    and only one that fills the picture is cut off.
+    It is drawn four times too large, for smooth edges.
     """
     side = side or int(random.choice([96, 112, 128, 144, 160, 192]))
     width, height = side, side if random.rand() < 0.7 else int(side * random.uniform(0.75, 1.3))
     ground = _ground(random, width, height, [COLOURS[t.colour] for t in things])
     canvas = ground.resize((width * 4, height * 4), Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(canvas)
-    cell = min(width, height) * 4 / 3
-    middles = []
-    # Where the next thing is two cells away, things may be larger than their cells.
-    apart = min((max(abs(a.x - b.x), abs(a.y - b.y)) for a in things for b in things if a is not b), default=1)
-    for thing in things:
-        # One thing alone may fill the picture; several must not touch.
-        most = 1.2 if len(things) == 1 and (thing.x, thing.y) == (1, 1) and shift == (0, 0) else 0.42
-        most = 0.6 if apart == 2 and random.rand() < 0.4 else most
-        size = random.uniform(0.26, most)
-        radius = cell * size
-        middles.append(((thing.x + 0.5 + shift[0]) / 3, (thing.y + 0.5 + shift[1]) / 3))
-        free = max(0.1, 0.48 - 1.2 * size) if shift == (0, 0) and random.rand() < 0.5 else 0.1
-        x, y = (at + random.uniform(-free, free) / 3 for at in middles[-1])
-        if shift == (0, 0):  # whole, and larger ones not at the very edge
-            x, y = (_inside(at, 1.3 * radius / 4 / side) for at, side in ((x, width), (y, height)))
+    middles = [((thing.x + 0.5 + shift[0]) / 3, (thing.y + 0.5 + shift[1]) / 3) for thing in things]
+    laid_out = _laid_out(random, things, middles, shift == (0, 0), width, height)
+    for thing, (x, y, radius) in zip(things, laid_out, strict=True):
         shade, turn = _shade(random, COLOURS[thing.colour]), random.uniform(-12, 12)
-        _draw_shape(pen, thing.shape, x * width * 4, y * height * 4, radius, shade, turn)
+        _draw_shape(pen, thing.shape, x * 4, y * 4, radius * 4, shade, turn)
     return _worn(random, canvas.resize((width, height), Image.Resampling.LANCZOS)), middles
+
+
+def _laid_out(
+    random: np.random.RandomState,
+    things: list[Thing],
+    middles: list[tuple[float, float]],
+    whole: bool,
+    width: int,
+    height: int,
+) -> list[tuple[float, float, float]]:
+    """Middle and radius of each thing, in pixels: near the middles of their cells, or anywhere there and of any size.
+
+    No two touch. Where all are to be whole, none is cut off but one that is alone in the middle and fills the picture.
+    """
+    cell, loose = min(width, height) / 3, whole and random.rand() < 0.6
+    alone = whole and len(things) == 1 and (things[0].x, things[0].y) == (1, 1)
+    while True:
+        least, most, off = (0.2, random.uniform(0.3, 0.85), 0.36) if loose else (0.26, 0.42, 0.1)
+        found, fits = [], True
+        for thing, (across, down) in zip(things, middles, strict=True):
+            radius = cell * random.uniform(least, 1.2 if alone else most)
+            x, y = (at + random.uniform(-off, off) / 3 for at in (across, down))
+            if whole:
+                x, y = (_inside(at, 1.3 * radius / side) for at, side in ((x, width), (y, height)))
+                fits = fits and (int(3 * x), int(3 * y)) == (thing.x, thing.y)
+            x, y = x * width, y * height
+            fits = fits and all(np.hypot(x - u, y - v) > 1.25 * (radius + r) for u, v, r in found)
+            found.append((x, y, radius))
+        if fits:
+            return found
+        # Many things leave little room.
+        loose = loose and random.rand() < 0.9
 
 
 def _inside(at: float, reach: float) -> float:
