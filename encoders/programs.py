@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-# Weights up to which a part is small. The smallest tower that is published has ten times as many.
+# Weights up to which a part is small: more than the demo has, and far fewer than any part that is published.
 _SMALL = 8_000_000
 # Of LLVM: the demo's programs are ready in two thirds of the time, and a tenth slower.
 _QUICKLY = {"xla_backend_optimization_level": 1}
