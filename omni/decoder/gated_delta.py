@@ -101,11 +101,10 @@ def chunked(
         read = dot("...ih,...hu->...iu", q * faded, S)
         out = read + dot("...ij,...ju->...iu", dot("...ih,...jh->...ij", q, k) * D, change)
         left = D[..., -1, :, None]  # of each write at the end of the chunk
-        return S * faded[..., -1:, :] + dot("...ih,...iu->...hu", k * left, change), jnp.swapaxes(out, 1, 2)
+        return S * faded[..., -1:, :] + dot("...ih,...iu->...hu", k * left, change), jnp.swapaxes(out, -3, -2)
 
     chunks = _cut(_inputs(q, k, v, g, beta, counts), chunk_size)
-    S, out = lax.scan(step, _begin(k, v, initial_state), chunks)
-    return _joined(out, v.shape).astype(q.dtype), S
+    return _whole(*lax.scan(step, _begin_chunks(k, v, initial_state), chunks), q, v)
 
 
 def chunked_fast(
@@ -144,15 +143,15 @@ def chunked_fast(
 
     def across(S: jax.Array, solved: _Solved) -> tuple[jax.Array, jax.Array]:
         S, out = _across(S, solved, dtype)
-        return S, jnp.swapaxes(out, 1, 2)
+        return S, jnp.swapaxes(out, -3, -2)
 
     if on_cpu:
         # A chunk from end to end while it is in the cache.
-        S, out = lax.scan(lambda S, chunk: across(S, within(chunk)), _begin(k, v, initial_state), chunks)
+        step, xs = lambda S, chunk: across(S, within(chunk)), chunks
     else:
         # Few large products for what does not depend on S; the loop keeps three.
-        S, out = lax.scan(across, _begin(k, v, initial_state), within(chunks))
-    return _joined(out, v.shape).astype(q.dtype), S
+        step, xs = across, within(chunks)
+    return _whole(*lax.scan(step, _begin_chunks(k, v, initial_state), xs), q, v)
 
 
 class _Inputs(NamedTuple):
@@ -216,6 +215,12 @@ def _begin(k: jax.Array, v: jax.Array, state: jax.Array | None) -> jax.Array:
     return jnp.zeros(shape, jnp.float32) if state is None else state.astype(jnp.float32)
 
 
+def _begin_chunks(k: jax.Array, v: jax.Array, state: jax.Array | None) -> jax.Array:
+    """The state that chunks begin with: without the axis of a batch of one, as `_cut`."""
+    S = _begin(k, v, state)
+    return S[0] if len(S) == 1 else S
+
+
 def _repeated(a: jax.Array, heads: int, axis: int) -> jax.Array:
     """One of each value head, from one of each key head."""
     return jnp.repeat(a, heads // a.shape[axis], axis)
@@ -244,12 +249,15 @@ def _ready(x: _Inputs, normalize_qk: bool) -> _Ready:
 
 
 def _cut(x: _Inputs, C: int) -> _Inputs:
-    """[B, T, ...] to [chunks, B, C, ...]; the tail of the last chunk is zeros, as pads are."""
+    """[B, T, ...] to [chunks, B, C, ...]; the tail of the last chunk is zeros, as pads are.
+
+    A batch of one has no axis, [chunks, C, ...]: XLA on the CPU would copy everything to move an axis of size 1.
+    """
 
     def cut(a: jax.Array) -> jax.Array:
         B, T, *rest = a.shape
         a = jnp.pad(a, [(0, 0), (0, -T % C)] + [(0, 0)] * len(rest))
-        return jnp.moveaxis(a.reshape(B, -1, C, *rest), 1, 0)
+        return a.reshape(-1, C, *rest) if B == 1 else jnp.moveaxis(a.reshape(B, -1, C, *rest), 1, 0)
 
     return jax.tree.map(cut, x)
 
@@ -260,10 +268,12 @@ def _heads_first(x: _Ready) -> _Ready:
     return _Ready(q, k, v, *(jnp.swapaxes(a, -2, -1) for a in x[3:]))
 
 
-def _joined(out_XBCNU: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """The outputs of chunks to [B, T, N, U], without the tail."""
-    B, T, N, U = shape
-    return jnp.moveaxis(out_XBCNU, 0, 1).reshape(B, -1, N, U)[:, :T]
+def _whole(S: jax.Array, out: jax.Array, q: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The outputs of chunks as [B, T, N, U], without the tail, in the dtype of `q`; the state with its axis again."""
+    B, T, N, U = v.shape
+    if B > 1:
+        out = jnp.moveaxis(out, 0, 1)
+    return out.reshape(B, -1, N, U)[:, :T].astype(q.dtype), S.reshape(B, N, -1, U)
 
 
 def _decays(g: Float[jax.Array, "*batch C"]) -> Float[jax.Array, "*batch C C"]:
