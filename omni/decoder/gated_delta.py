@@ -145,13 +145,14 @@ def chunked_fast(
         S, out = _across(S, solved, dtype)
         return S, jnp.swapaxes(out, -3, -2)
 
+    S = _begin_chunks(k, v, initial_state)
     if on_cpu:
         # A chunk from end to end while it is in the cache.
-        step, xs = lambda S, chunk: across(S, within(chunk)), chunks
+        S, out = lax.scan(lambda S, chunk: across(S, within(chunk)), S, chunks)
     else:
         # Few large products for what does not depend on S; the loop keeps three.
-        step, xs = across, within(chunks)
-    return _whole(*lax.scan(step, _begin_chunks(k, v, initial_state), xs), q, v)
+        S, out = lax.scan(across, S, within(chunks))
+    return _whole(S, out, q, v)
 
 
 class _Inputs(NamedTuple):
@@ -257,7 +258,7 @@ def _cut(x: _Inputs, C: int) -> _Inputs:
     def cut(a: jax.Array) -> jax.Array:
         B, T, *rest = a.shape
         a = jnp.pad(a, [(0, 0), (0, -T % C)] + [(0, 0)] * len(rest))
-        return a.reshape(-1, C, *rest) if B == 1 else jnp.moveaxis(a.reshape(B, -1, C, *rest), 1, 0)
+        return a[0].reshape(-1, C, *rest) if B == 1 else jnp.moveaxis(a.reshape(B, -1, C, *rest), 1, 0)
 
     return jax.tree.map(cut, x)
 
@@ -271,9 +272,8 @@ def _heads_first(x: _Ready) -> _Ready:
 def _whole(S: jax.Array, out: jax.Array, q: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The outputs of chunks as [B, T, N, U], without the tail, in the dtype of `q`; the state with its axis again."""
     B, T, N, U = v.shape
-    if B > 1:
-        out = jnp.moveaxis(out, 0, 1)
-    return out.reshape(B, -1, N, U)[:, :T].astype(q.dtype), S.reshape(B, N, -1, U)
+    out = out[None] if B == 1 else jnp.moveaxis(out, 0, 1)
+    return out.reshape(B, -1, N, U)[:, :T].astype(q.dtype), S[None] if B == 1 else S
 
 
 def _decays(g: Float[jax.Array, "*batch C"]) -> Float[jax.Array, "*batch C C"]:
@@ -295,10 +295,7 @@ def _inverse(L: Float[jax.Array, "*batch C C"]) -> Float[jax.Array, "*batch C C"
     The product (I − L)(I + L²)(I + L⁴)... would need no blocks, but for keys that are alike its powers grow to 10¹⁷
     before they cancel. Inverses of blocks stay as small as the inverse itself.
     """
-    shape = L.shape
-    C = shape[-1]
-    # Axes of size 1 keep XLA on the CPU from its fast loops: here ten times slower.
-    L = L.reshape(*(size for size in shape[:-2] if size != 1), C, C)
+    C = L.shape[-1]
     b = min(C, _DIAGONAL)
     rows = [jnp.broadcast_to(jnp.eye(1, b), (*L.shape[:-2], C // b, b))]
     diagonal = _blocks(L, b, 0, b)
@@ -314,7 +311,7 @@ def _inverse(L: Float[jax.Array, "*batch C C"]) -> Float[jax.Array, "*batch C C"
         right = jnp.concatenate([jnp.zeros_like(upper), lower], axis=-2)
         inverse = jnp.concatenate([jnp.concatenate([upper, below], axis=-2), right], axis=-1)
         b *= 2
-    return inverse.reshape(shape)
+    return inverse[..., 0, :, :]
 
 
 @_inverse.defjvp

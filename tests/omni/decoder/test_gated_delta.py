@@ -1,9 +1,14 @@
 """The gated delta rule: three forms and one result, however the tokens are cut, padded and gated."""
 
+import subprocess
+import sys
+import textwrap
 from functools import cache, partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import load
 import numpy as np
 import pytest
 from load import relative_error
@@ -101,6 +106,29 @@ def test_schedules_agree(monkeypatch):
     expected = compiled("chunked_fast")(*x)
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     close(jax.jit(lambda *x: chunked_fast(*x))(*x), expected, 1e-6)
+
+
+def test_heads_spread_over_devices(tmp_path):
+    """Each device works on its heads, and the results stay there."""
+    code = f"""
+        import sys
+        sys.path[:0] = [{str(Path(load.__file__).parent)!r}, {str(Path(__file__).parent)!r}]
+        import jax, numpy as np
+        jax.config.update("jax_num_cpu_devices", 2)
+        from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+        from test_gated_delta import chunked_fast, draw
+        heads = NamedSharding(Mesh(jax.devices(), "heads"), P(None, None, "heads"))
+        results = {{}}
+        for batch in (1, 2):
+            out, S = jax.jit(chunked_fast)(*jax.device_put(draw(batch, 150), heads))
+            assert {{a.data.shape for a in out.addressable_shards}} == {{(batch, 150, {N // 2}, {U})}}, out.sharding
+            results |= {{f"out{{batch}}": np.asarray(out), f"S{{batch}}": np.asarray(S)}}
+        np.savez(sys.argv[1], **results)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "found.npz")], check=True)
+    with np.load(tmp_path / "found.npz") as found:
+        for batch in (1, 2):
+            close((found[f"out{batch}"], found[f"S{batch}"]), compiled("chunked_fast")(*draw(batch, 150)), 1e-6)
 
 
 def test_chunk_size_of_the_fast_form():
