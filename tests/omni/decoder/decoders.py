@@ -45,7 +45,7 @@ HYBRID = replace(
 
 
 def make(config, dtype=jnp.float32):
-    decoder = TextDecoder(config, rngs=nnx.Rngs(0), dtype=dtype)
+    decoder = nnx.eval_shape(lambda: TextDecoder(config, rngs=nnx.Rngs(0), dtype=dtype))
     dice = np.random.default_rng(1)
 
     def spread(path, leaf):
