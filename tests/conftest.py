@@ -17,8 +17,7 @@ os.environ.setdefault("NPROC", "2")  # XLA's threads on the CPU
 # Most of the suite's time goes to compiling: quickly made programs do the same sums, a little slower.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
-# Also the smallest: each module begins without programs, and would compile the same additions anew.
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import hypothesis
 import numpy as np
