@@ -114,7 +114,7 @@ def run_jax(tokens: int, repeats: int) -> dict[str, tuple[list[float], np.ndarra
     spread = jax.device_put(x, over_heads)
     fast, other, plain, slow = (jax.jit(form) for form in (chunked_fast, maxtext, chunked, recurrent))
 
-    def there_and_back() -> Any:
+    def sent_and_fetched() -> Any:
         return jax.device_put(fast(*jax.device_put(x, over_heads)), jax.devices()[0])
 
     calls = {
@@ -122,8 +122,8 @@ def run_jax(tokens: int, repeats: int) -> dict[str, tuple[list[float], np.ndarra
         "chunked": lambda: plain(*x),
         "MaxText's": lambda: other(*x),
         "chunked_fast, two devices": lambda: fast(*spread),
+        "the same, sent and fetched": sent_and_fetched,
         "MaxText's, two devices": lambda: other(*spread),
-        "there and back": there_and_back,
         "recurrent": lambda: slow(*x),
     }
     outs = {name: np.asarray(call()[0]) for name, call in calls.items()}
