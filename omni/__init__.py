@@ -14,6 +14,7 @@ _check_for_shadows()
 
 from omni.errors import CheckpointError, InputError
 from omni.media import Audio, Image, Video
+from processors import Access, Limits, Sources
 
 if TYPE_CHECKING:
     from omni.chat import Chat
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Access",
     "Audio",
     "Chat",
     "CheckpointError",
@@ -33,9 +35,11 @@ __all__ = [
     "Image",
     "InputError",
     "Inputs",
+    "Limits",
     "Model",
     "Piece",
     "Reply",
+    "Sources",
     "Transcript",
     "Video",
     "load",

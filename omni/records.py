@@ -12,7 +12,7 @@ from typing import Any
 
 from omni.errors import InputError
 from omni.messages import parse
-from processors.sources import MAX_BYTES
+from processors.limits import DEFAULT_LIMITS
 
 Conversation = Sequence[Mapping[str, Any]]
 KINDS = ("image", "audio", "video")
@@ -79,8 +79,10 @@ def _from_archive(path: Path) -> list[Record]:
     try:
         with zipfile.ZipFile(path) as archive:
             files = {info.filename: info for info in archive.infolist() if not info.is_dir()}
-            if sum(info.file_size for info in files.values()) > MAX_BYTES:
-                raise InputError("bad_archive", f"{path.name} holds more than {MAX_BYTES:,} bytes: unpack it")
+            if sum(info.file_size for info in files.values()) > DEFAULT_LIMITS.source_bytes:
+                raise InputError(
+                    "bad_archive", f"{path.name} holds more than {DEFAULT_LIMITS.source_bytes:,} bytes: unpack it"
+                )
             found = [name for name in files if "/" not in name and name.endswith(".jsonl")]
             if len(found) != 1:
                 raise InputError("bad_archive", f"{path.name} must hold one .jsonl file at its root, not {len(found)}")

@@ -8,6 +8,7 @@ from typing import overload
 import numpy as np
 from jaxtyping import Float32
 
+from processors.access import DEFAULT_ACCESS, Access
 from processors.config import AudioConfig
 from processors.decode_audio import AudioSource, load_audio
 from processors.errors import InputError
@@ -30,26 +31,33 @@ class AudioProcessor:
 
     Args:
         config: sampling rate and geometry of the spectrogram.
+        access: limits and source policy of every call that brings none of its own.
     """
 
-    def __init__(self, config: AudioConfig | None = None):
-        self.config = config or AudioConfig()
+    def __init__(self, config: AudioConfig | None = None, *, access: Access = DEFAULT_ACCESS):
+        self.config, self.access = config or AudioConfig(), access
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> "AudioProcessor":
+    def from_pretrained(cls, directory: str | Path, *, access: Access = DEFAULT_ACCESS) -> "AudioProcessor":
         """Reads the settings that lie beside a checkpoint; errors as `AudioConfig.from_pretrained`."""
-        return cls(AudioConfig.from_pretrained(directory))
+        return cls(AudioConfig.from_pretrained(directory), access=access)
 
     @overload
     def __call__(  # pyright: ignore[reportOverlappingOverload]
-        self, waveforms: list | tuple, sampling_rate: float | int = 16_000
+        self, waveforms: list | tuple, sampling_rate: float | int = 16_000, *, access: Access | None = None
     ) -> list[AudioFeatures]: ...
 
     @overload
-    def __call__(self, waveforms: AudioSource, sampling_rate: float | int = 16_000) -> AudioFeatures: ...
+    def __call__(
+        self, waveforms: AudioSource, sampling_rate: float | int = 16_000, *, access: Access | None = None
+    ) -> AudioFeatures: ...
 
     def __call__(
-        self, waveforms: AudioSource | Sequence[AudioSource], sampling_rate: float | int = 16_000
+        self,
+        waveforms: AudioSource | Sequence[AudioSource],
+        sampling_rate: float | int = 16_000,
+        *,
+        access: Access | None = None,
     ) -> AudioFeatures | list[AudioFeatures]:
         """Processes one clip, or a list of them into a list.
 
@@ -57,12 +65,15 @@ class AudioProcessor:
             waveforms: whatever `load_audio` takes, or a list of such. A two-dimensional array is one clip of several
                 channels.
             sampling_rate: samples a second of the arrays; anything encoded carries its own.
+            access: limits, source policy and deadline of this call.
 
         Raises:
             InputError: `audio_too_short`, or the codes of `load_audio`.
         """
         if not isinstance(waveforms, list | tuple):
-            return AudioFeatures(log_mel(load_audio(waveforms, sampling_rate, self.config.sampling_rate), self.config))
+            access = access or self.access
+            waveform = load_audio(waveforms, sampling_rate, self.config.sampling_rate, access=access)
+            return AudioFeatures(log_mel(waveform, self.config))
         if not waveforms:
             raise InputError("audio_missing", "the list of sounds is empty")
-        return [self(waveform, sampling_rate) for waveform in waveforms]
+        return [self(waveform, sampling_rate, access=access) for waveform in waveforms]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from processors.access import DEFAULT_ACCESS, Access
 from processors.cut_short import is_cut_short
 from processors.errors import InputError
 from processors.sources import Source, describe, is_source, open_source
@@ -21,7 +22,11 @@ _BLOCK = 1 << 16
 
 
 def load_audio(
-    source: AudioSource, sampling_rate: float | int | None = None, target_rate: int = 16_000
+    source: AudioSource,
+    sampling_rate: float | int | None = None,
+    target_rate: int = 16_000,
+    *,
+    access: Access = DEFAULT_ACCESS,
 ) -> Float32[np.ndarray, "samples"]:
     """Decodes a sound, averages its channels, and resamples it once.
 
@@ -31,6 +36,7 @@ def load_audio(
             they are; integers (int8, int16, int32, uint8) are scaled by value, full scale being 1.
         sampling_rate: samples a second of an array, which needs it; anything encoded carries its own.
         target_rate: samples a second of the result.
+        access: limits, source policy and deadline.
 
     Returns:
         The waveform, full scale being 1.
@@ -40,15 +46,18 @@ def load_audio(
             `audio_corrupt`, `audio_truncated`, `audio_empty`, `audio_shape`, `audio_dtype`, `audio_not_finite`,
             `audio_rate`, or the codes of `open_source`.
     """
-    return joined(audio_blocks(source, sampling_rate, target_rate))
+    return joined(audio_blocks(source, sampling_rate, target_rate, access))
 
 
 def audio_blocks(
-    source: AudioSource, sampling_rate: float | int | None = None, target_rate: int = 16_000
+    source: AudioSource,
+    sampling_rate: float | int | None = None,
+    target_rate: int = 16_000,
+    access: Access = DEFAULT_ACCESS,
 ) -> Iterator[Float32[np.ndarray, "_"]]:
     """As `load_audio`, block by block: hours of sound need no more memory than seconds."""
     if is_source(source):
-        with open_source(source) as stream:
+        with open_source(source, access) as stream:
             yield from _decode(stream, describe(source), target_rate)
         return
     blocks = _mono_from_array(source)

@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from processors.access import DEFAULT_ACCESS, Access
 from processors.errors import InputError
 from processors.sniffing import is_heif
 from processors.sources import Source, describe, is_source, open_source
 
-MAX_IMAGE_BYTES = 1 << 29
 MAX_IMAGE_PIXELS = 178_956_970
 """The most pixels that are decoded, half a gigabyte as RGB: a small file can claim far more than memory holds."""
 
@@ -23,7 +23,7 @@ _ORIENTATION = 0x0112
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
-def load_image(source: ImageSource) -> UInt8[np.ndarray, "height width 3"]:
+def load_image(source: ImageSource, *, access: Access = DEFAULT_ACCESS) -> UInt8[np.ndarray, "height width 3"]:
     """Decodes a still to RGB.
 
     EXIF orientation is applied, transparency is laid on white, grey, palette and CMYK colours become RGB, and 16-bit
@@ -33,26 +33,27 @@ def load_image(source: ImageSource) -> UInt8[np.ndarray, "height width 3"]:
         source: a path, http(s) URL, base64 data URI or encoded bytes; a PIL image; or an array of uint8 or uint16,
             [height, width], or [height, width, channels] with 1 (grey), 3 (RGB) or 4 (RGBA) channels. Floats are
             refused: whether they span 0..1, 0..255 or a normalised range cannot be told from the values.
+        access: limits, source policy and deadline.
 
     Raises:
         InputError: `image_unknown_format`, `image_corrupt`, `image_empty`, `image_too_large`, `image_shape`,
             `image_dtype`, `image_range`, `image_needs_heif`, or the codes of `open_source`.
     """
-    return np.array(open_image(source))
+    return np.array(open_image(source, access))
 
 
-def open_image(source: ImageSource) -> Image.Image:
+def open_image(source: ImageSource, access: Access = DEFAULT_ACCESS) -> Image.Image:
     """Like `load_image`, but gives a PIL image of mode RGB, which may share memory with the source."""
     if isinstance(source, Image.Image):
         return _to_rgb(source, describe(source))
     if is_source(source):
-        return _decode(source)
+        return _decode(source, access)
     return _from_array(source)
 
 
-def _decode(source: Source) -> Image.Image:
+def _decode(source: Source, access: Access) -> Image.Image:
     name = describe(source)
-    with open_source(source, MAX_IMAGE_BYTES) as stream:
+    with open_source(source, access, access.limits.image_bytes) as stream:
         formats = _heif_formats(name) if is_heif(stream.read(64)) else _FORMATS
         stream.seek(0)
         try:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
+from processors.access import DEFAULT_ACCESS, Access
 from processors.av_container import av_module, first_track, open_container
 from processors.config import VideoConfig
 from processors.cut_short import is_cut_short
@@ -51,15 +52,21 @@ def load_video(
     fps: float | int | None = None,
     num_frames: int | None = None,
     config: VideoConfig | None = None,
+    *,
+    access: Access = DEFAULT_ACCESS,
 ) -> UInt8[np.ndarray, "frames height width 3"]:
     """Decodes the sampled frames of a video at their own size, all at once; arguments and errors as `open_video`."""
-    with open_video(source, config or VideoConfig(), fps, num_frames) as sampled:
+    with open_video(source, config or VideoConfig(), fps, num_frames, access) as sampled:
         return np.stack([np.asarray(frame) for frame in sampled.frames])
 
 
 @contextmanager
 def open_video(
-    source: VideoSource, config: VideoConfig, fps: float | int | None = None, num_frames: int | None = None
+    source: VideoSource,
+    config: VideoConfig,
+    fps: float | int | None = None,
+    num_frames: int | None = None,
+    access: Access = DEFAULT_ACCESS,
 ) -> Iterator[SampledFrames]:
     """Opens a video and chooses its frames.
 
@@ -72,6 +79,7 @@ def open_video(
         config: the default fps and the limits of the count.
         fps: of a file, frames a second to sample; of frames, their rate (`config.fps` without it), and all are kept.
         num_frames: how many to sample instead, at least one.
+        access: limits, source policy and deadline.
 
     Raises:
         InputError: `video_unknown_format`, `video_needs_video_extra`, `video_no_track`, `video_unknown_codec`,
@@ -79,10 +87,10 @@ def open_video(
             `video_sampling`, or the codes of `open_source` and `load_image`.
     """
     if not is_source(source):
-        yield _from_frames(source, config, fps, num_frames)
+        yield _from_frames(source, config, fps, num_frames, access)
         return
     name = describe(source)
-    with open_source(source) as stream:
+    with open_source(source, access) as stream:
         if is_cut_short(stream):
             raise InputError("video_truncated", f"{name} is cut short: it ends before its header says")
         with open_container(stream, name, "video") as container:
@@ -108,7 +116,9 @@ def open_video(
         )
 
 
-def _from_frames(source: Any, config: VideoConfig, fps: float | int | None, num_frames: int | None) -> SampledFrames:
+def _from_frames(
+    source: Any, config: VideoConfig, fps: float | int | None, num_frames: int | None, access: Access
+) -> SampledFrames:
     if not isinstance(source, list | tuple):
         if not hasattr(source, "__array__"):
             raise InputError("video_unknown_format", f"{describe(source)} is not a path, URL, bytes or frames")
@@ -125,7 +135,7 @@ def _from_frames(source: Any, config: VideoConfig, fps: float | int | None, num_
     count = total if num_frames is None else frame_count(total, total / rate, config, None, num_frames)
     ranks = spread(total, count, config.to_last_frame)
     times = ranks / rate
-    frames = (open_image(source[rank]) for rank in ranks)
+    frames = (open_image(source[rank], access) for rank in ranks)
     return SampledFrames(
         _same_size(frames), times, sampled_rate(times) if config.to_last_frame else count / total * rate
     )

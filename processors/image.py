@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
+from processors.access import DEFAULT_ACCESS, Access
 from processors.config import ImageConfig
 from processors.decode_image import ImageSource, open_image
 from processors.errors import InputError
@@ -45,15 +46,16 @@ class ImageProcessor:
 
     Args:
         config: patch geometry, pixel limits and normalisation.
+        access: limits and source policy of every call that brings none of its own.
     """
 
-    def __init__(self, config: ImageConfig | None = None):
-        self.config = config or ImageConfig()
+    def __init__(self, config: ImageConfig | None = None, *, access: Access = DEFAULT_ACCESS):
+        self.config, self.access = config or ImageConfig(), access
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> "ImageProcessor":
+    def from_pretrained(cls, directory: str | Path, *, access: Access = DEFAULT_ACCESS) -> "ImageProcessor":
         """Reads the settings that lie beside a checkpoint; errors as `ImageConfig.from_pretrained`."""
-        return cls(ImageConfig.from_pretrained(directory))
+        return cls(ImageConfig.from_pretrained(directory), access=access)
 
     def __call__(
         self,
@@ -61,6 +63,7 @@ class ImageProcessor:
         *,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
+        access: Access | None = None,
     ) -> ImageFeatures:
         """Processes one still or a list of them; each gives the same patches alone as beside others.
 
@@ -68,6 +71,7 @@ class ImageProcessor:
             images: whatever `load_image` takes, or a list of such.
             min_pixels: least area of a resized still, instead of the configured one.
             max_pixels: greatest area of a resized still, instead of the configured one.
+            access: limits, source policy and deadline of this call.
 
         Raises:
             InputError: `image_missing` for an empty list, `pixel_limits`, `aspect_ratio`, or the codes of `load_image`.
@@ -76,13 +80,13 @@ class ImageProcessor:
         sources = images if isinstance(images, list | tuple) else [images]
         if not sources:
             raise InputError("image_missing", "the list of images is empty")
-        stills, grids = zip(*(self._patches(source, config) for source in sources), strict=True)
+        stills, grids = zip(*(self._patches(source, config, access or self.access) for source in sources), strict=True)
         pixels = stills[0] if len(stills) == 1 else np.concatenate(stills)
         return ImageFeatures(pixels, np.array(grids, np.int32), config)
 
     @staticmethod
-    def _patches(source: ImageSource, config: ImageConfig) -> tuple[np.ndarray, tuple[int, int, int]]:
-        image = open_image(source)
+    def _patches(source: ImageSource, config: ImageConfig, access: Access) -> tuple[np.ndarray, tuple[int, int, int]]:
+        image = open_image(source, access)
         height, width = smart_resize(image.height, image.width, config)
         frame = resize_frame(image, height, width)
         size = config.patch_size

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from processors.access import DEFAULT_ACCESS, Access
 from processors.errors import InputError
 from processors.sources import describe, is_source, open_source
 
@@ -33,7 +34,7 @@ _ASF = bytes.fromhex("3026b2758e66cf11")
 _ASF_VIDEO = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
 
 
-def sniff(source: object) -> Kind:
+def sniff(source: object, *, access: Access = DEFAULT_ACCESS) -> Kind:
     """Tells an image, a sound and a video apart.
 
     Encoded media go by their content: containers that can hold either sound or moving pictures are looked into for a
@@ -43,6 +44,7 @@ def sniff(source: object) -> Kind:
 
     Args:
         source: whatever `load_image`, `load_audio` or `load_video` takes.
+        access: limits, source policy and deadline.
 
     Raises:
         InputError: `media_unknown`, or the codes of `open_source`.
@@ -53,7 +55,7 @@ def sniff(source: object) -> Kind:
         if source and all(isinstance(item, Image.Image) or getattr(item, "ndim", 0) == 3 for item in source):
             return "video"
     elif is_source(source):
-        with open_source(source) as stream:
+        with open_source(source, access) as stream:
             if kind := sniff_stream(stream):
                 return kind
     elif kind := _sniff_array(source):

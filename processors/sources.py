@@ -1,4 +1,4 @@
-"""Where media come from: a path, a URL, a data URI or bytes, each opened with limits and refused in plain words."""
+"""Where media come from: a path, a URL, a data URI, bytes or a binary stream, each opened with limits and a policy."""
 
 import base64
 import binascii
@@ -6,31 +6,44 @@ import io
 import os
 import re
 import stat
-import time
-import urllib.error
+import threading
 import urllib.parse
-import urllib.request
+import weakref
 from io import BufferedIOBase
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
+from processors.access import DEFAULT_ACCESS, Access
 from processors.errors import InputError
+from processors.fetch import fetch
 
-MAX_BYTES = 1 << 30
-"""The most that is ever held in memory of one source: a gibibyte. Audio and video in local files have no such limit."""
-TIMEOUT = 30.0
-"""Seconds a server may stay silent."""
-MAX_DOWNLOAD_SECONDS = 600.0
 
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview
+@runtime_checkable
+class BinaryStream(Protocol):
+    """Anything that gives bytes: an open file, `io.BytesIO`, an upload, a response's body."""
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
-_CHUNK = 1 << 20
+    def read(self, size: int = ..., /) -> Any: ...
+
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryStream
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
+_DATA = re.compile(r"\s*data:", re.IGNORECASE)
+# What base64 of the usual formats begins with: JPEG, PNG, GIF, RIFF, Ogg, FLAC, ID3, MP4, Matroska.
+_BARE_BASE64 = re.compile(
+    r"(?:/9j/|iVBORw0K|R0lGOD|UklGR|T2dnU|ZkxhQ|SUQz|AAAA[A-Za-z]{2}|GkXfo)[A-Za-z0-9+/_=\s-]{40,}\Z"
+)
+_STREAM_LOCK = threading.Lock()
+_CONSUMED: "weakref.WeakKeyDictionary[Any, bytes]" = weakref.WeakKeyDictionary()
 
 
 def is_source(value: object) -> TypeGuard[Source]:
     """Whether `value` names or holds encoded bytes, as opposed to decoded pixels or samples."""
-    return isinstance(value, str | os.PathLike | bytes | bytearray | memoryview)
+    if isinstance(value, str | os.PathLike | bytes | bytearray):
+        return True
+    if isinstance(value, memoryview):
+        return value.ndim == 1 and value.itemsize == 1
+    return callable(getattr(value, "read", None)) and not hasattr(value, "__array__")
 
 
 def describe(source: object) -> str:
@@ -39,134 +52,177 @@ def describe(source: object) -> str:
         text = os.fspath(source)
         if isinstance(text, bytes):
             text = os.fsdecode(text)
-        if text[:5].lower() == "data:":
+        if _DATA.match(text):
             return "the data URI"
         return repr(text if len(text) <= 160 else text[:157] + "...")
     if isinstance(source, bytes | bytearray | memoryview):
-        return f"the input of {len(source):,} bytes"
+        return f"the input of {memoryview(source).nbytes:,} bytes"
     return f"the {type(source).__name__} given"
 
 
-def open_source(source: Source, max_bytes: int | None = None) -> BufferedIOBase:
+def open_source(source: Source, access: Access = DEFAULT_ACCESS, max_bytes: int | None = None) -> BufferedIOBase:
     """Opens a source for reading from its start, seekable; the caller closes it.
 
     Args:
-        source: a path, an http or https URL, a base64 data URI, or the encoded bytes.
-        max_bytes: limit on a local file; what is held in memory (URLs, data URIs, bytes) is limited to MAX_BYTES.
+        source: a path, an http, https or file URL, a data URI, the encoded bytes, or a binary stream, which is read
+            from its beginning and left where it stands.
+        access: limits, and the policy of schemes, hosts and folders. What is held in memory (URLs, data URIs, bytes,
+            streams) is limited to `limits.source_bytes`.
+        max_bytes: limit on a local file.
 
     Raises:
-        InputError: `source_scheme`, `source_not_found`, `source_not_a_file`, `source_unreadable`, `source_too_large`,
-            `source_empty`, `source_bad_data_uri` or `source_download`.
+        InputError: `source_scheme`, `source_url`, `source_not_allowed`, `source_address`, `source_not_found`,
+            `source_not_a_file`, `source_unreadable`, `source_too_large`, `source_empty`, `source_bad_data_uri`,
+            `source_download`, `deadline` or `cancelled`.
     """
+    access.check()
+    name = describe(source)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _in_memory(bytes(source), source)
+        return _in_memory(source, access, name)
+    if not isinstance(source, str | os.PathLike):
+        return _open_stream(source, access, name)
     text = os.fspath(source)
     if isinstance(source, str):
-        if text[:5].lower() == "data:":
-            return _in_memory(_decode_data_uri(text), source)
-        if match := _SCHEME.match(text):
-            scheme = match[0][:-3].lower()
-            if scheme not in {"http", "https"}:
-                raise InputError(
-                    "source_scheme", f"{describe(source)}: only http and https URLs are read, not {scheme}"
-                )
-            return _in_memory(_download(text), source)
-    return _open_file(Path(text), source, max_bytes)
+        if _DATA.match(text):
+            access.sources.check_scheme("data", name)
+            return _in_memory(_decode_data_uri(text, access), access, name)
+        if match := _SCHEME.match(text.lstrip()):
+            scheme = match[1].lower()
+            if scheme in ("http", "https"):
+                return _in_memory(fetch(text, access, name), access, name)
+            if scheme != "file" or access.sources.folders is None:
+                _refuse_scheme(scheme, access, name)
+            return _open_file(_path_of_url(text.strip(), name), access, name, max_bytes)
+        if len(text) > 64 and _BARE_BASE64.match(text):
+            raise InputError(
+                "source_unreadable", "the text looks like bare base64: write data:;base64, before it, or decode it"
+            )
+    return _open_file(Path(os.fsdecode(text)), access, name, max_bytes)
 
 
-def read_source(source: Source, max_bytes: int = MAX_BYTES) -> bytes:
+def read_source(source: Source, access: Access = DEFAULT_ACCESS) -> bytes:
     """Reads a whole source into memory; errors as `open_source`."""
-    with open_source(source, max_bytes) as stream:
+    with open_source(source, access, access.limits.source_bytes) as stream:
         return stream.read()
 
 
-def _in_memory(data: bytes, source: Source) -> BufferedIOBase:
-    if not data:
-        raise InputError("source_empty", f"{describe(source)}: holds no bytes")
-    if len(data) > MAX_BYTES:
-        raise InputError("source_too_large", f"{describe(source)}: {len(data):,} bytes, the limit is {MAX_BYTES:,}")
+def _in_memory(data: bytes | bytearray | memoryview, access: Access, name: str) -> BufferedIOBase:
+    size = memoryview(data).nbytes
+    if not size:
+        raise InputError("source_empty", f"{name}: holds no bytes")
+    if size > access.limits.source_bytes:
+        limit = access.limits.source_bytes
+        raise InputError("source_too_large", f"{name}: {size:,} bytes, the limit is {limit:,}")
     return io.BytesIO(data)
 
 
-def _open_file(path: Path, source: Source, max_bytes: int | None) -> BufferedIOBase:
-    name = describe(source)
+def _refuse_scheme(scheme: str, access: Access, name: str) -> None:
+    if scheme == "file":
+        raise InputError(
+            "source_scheme", f"{name}: give the path itself, or allow folders with omni.Sources(folders=...)"
+        )
+    readable = ", ".join(one for one in access.sources.schemes if one != "file")
+    raise InputError("source_scheme", f"{name}: only {readable} URLs are read, not {scheme[:40]}")
+
+
+def _path_of_url(url: str, name: str) -> Path:
+    parts = urllib.parse.urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise InputError("source_url", f"{name}: a file URL names a file of this machine, as file:///path")
+    return Path(urllib.parse.unquote(parts.path))
+
+
+def _open_file(path: Path, access: Access, name: str, max_bytes: int | None) -> BufferedIOBase:
     try:
-        status = path.stat()
+        access.sources.check_file(path, name)
+        # Without blocking: a pipe in a file's place would wait for its writer for ever.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except InputError:
+        raise
     except (FileNotFoundError, NotADirectoryError):
         raise InputError("source_not_found", f"no file at {name}") from None
-    except (OSError, ValueError) as error:  # too long a name, a NUL in it, a directory that may not be entered
+    except IsADirectoryError:
+        raise InputError("source_not_a_file", f"{name} is a directory") from None
+    except (OSError, ValueError) as error:  # too long a name, a NUL in it, no permission
         raise InputError("source_unreadable", f"{name} cannot be read: {_reason(error)}") from None
-    if not stat.S_ISREG(status.st_mode):
+    stream = os.fdopen(handle, "rb") if stat.S_ISREG((status := os.fstat(handle)).st_mode) else None
+    if stream is None:
+        os.close(handle)
         kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
         raise InputError("source_not_a_file", f"{name} is {kind}")
     if status.st_size == 0:
+        stream.close()
         raise InputError("source_empty", f"{name} holds no bytes")
     if max_bytes is not None and status.st_size > max_bytes:
+        stream.close()
         raise InputError("source_too_large", f"{name}: {status.st_size:,} bytes, the limit is {max_bytes:,}")
+    return stream
+
+
+def _open_stream(source: Any, access: Access, name: str) -> BufferedIOBase:
+    """The content of a stream from its beginning, into memory; the stream is left where it stands."""
+    if isinstance(source, io.BytesIO) and not source.closed:
+        return _in_memory(source.getvalue(), access, name)
+    if isinstance(source, io.TextIOBase):
+        raise InputError("source_unreadable", f'{name} gives text: open it in binary mode, "rb"')
     try:
-        return path.open("rb")
-    except OSError as error:
+        # One stream may stand in several places of one call, which are read in several threads.
+        with _STREAM_LOCK:
+            data = _CONSUMED.get(source)
+            if data is None:
+                data = _read_stream(source, access.limits.source_bytes + 1)
+    except Exception as error:  # a stream is any object: closed files raise ValueError, others what they like
         raise InputError("source_unreadable", f"{name} cannot be read: {_reason(error)}") from None
+    if not isinstance(data, bytes):
+        raise InputError("source_unreadable", f"{name} does not give bytes")
+    return _in_memory(data, access, name)
 
 
-def _decode_data_uri(text: str) -> bytes:
+def _read_stream(source: Any, most: int) -> Any:
+    if callable(getattr(source, "seekable", None)) and source.seekable():
+        position = source.tell()
+        try:
+            source.seek(0)
+            return source.read(most)
+        finally:
+            source.seek(position)
+    data = source.read(most)
+    # What can be read once only is kept for as long as the stream itself.
+    _CONSUMED[source] = data
+    return data
+
+
+def _decode_data_uri(text: str, access: Access) -> bytes:
+    if len(text) > access.limits.source_bytes * 4:
+        limit = access.limits.source_bytes
+        raise InputError("source_too_large", f"the data URI has {len(text):,} characters, the limit is {limit:,} bytes")
     header, comma, payload = text.partition(",")
     if not comma:
         raise InputError("source_bad_data_uri", "the data URI has no comma between its header and its data")
-    if not header.lower().endswith(";base64"):
+    if not re.search(r";\s*base64\s*\Z", header, re.IGNORECASE):
         return urllib.parse.unquote_to_bytes(payload)
+    # Percent signs and line breaks survive many copy-and-paste paths, padding is optional, and some encoders write the
+    # letters that are safe in URLs; anything else is damage.
+    if "%" in payload:
+        payload = urllib.parse.unquote(payload)
+    return decode_base64(payload)
+
+
+def decode_base64(text: str) -> bytes:
+    """Decodes base64 with or without padding and white space, of either alphabet.
+
+    Raises:
+        InputError: `source_bad_data_uri`, it is not base64.
+    """
+    letters = "".join(text.split()).rstrip("=").translate({ord("-"): "+", ord("_"): "/"})
     try:
-        # Percent signs and line breaks survive many copy-and-paste paths; anything else is damage.
-        return base64.b64decode(re.sub(r"\s", "", urllib.parse.unquote(payload)), validate=True)
+        if len(letters) % 4 == 1:
+            raise ValueError("one letter too many")
+        return base64.b64decode(letters + "=" * (-len(letters) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise InputError("source_bad_data_uri", "the data URI does not hold valid base64") from None
-
-
-def _http_opener() -> urllib.request.OpenerDirector:
-    # The default opener also answers file: and ftp:, which a redirect could reach.
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPRedirectHandler,
-        urllib.request.HTTPErrorProcessor,
-        urllib.request.UnknownHandler,
-    ):
-        opener.add_handler(handler())
-    return opener
-
-
-def _download(url: str) -> bytes:
-    name = describe(url)
-    deadline = time.monotonic() + MAX_DOWNLOAD_SECONDS
-    data = bytearray()
-    try:
-        request = urllib.request.Request(url, headers={"User-Agent": "omni-jax", "Accept": "*/*"})
-        with _http_opener().open(request, timeout=TIMEOUT) as response:
-            expected = int(response.headers.get("Content-Length") or 0)
-            while chunk := response.read(_CHUNK):
-                data += chunk
-                if max(len(data), expected) > MAX_BYTES:
-                    raise InputError("source_too_large", f"{name}: more than the limit of {MAX_BYTES:,} bytes")
-                if time.monotonic() > deadline:
-                    raise InputError("source_download", f"{name}: not complete after {MAX_DOWNLOAD_SECONDS:.0f} s")
-    except InputError:
-        raise
-    except Exception as error:  # urllib raises many kinds: URLError, HTTPException, OSError, ValueError
-        raise InputError("source_download", f"{name} could not be fetched: {_reason(error)}") from None
-    if len(data) < expected:
-        raise InputError("source_download", f"{name}: {len(data):,} of {expected:,} bytes arrived")
-    return bytes(data)
+        raise InputError("source_bad_data_uri", "the data does not hold valid base64") from None
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"HTTP status {error.code}"
-    if isinstance(error, urllib.error.URLError):
-        error = error.reason if isinstance(error.reason, Exception) else error
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
     # OSError's own text repeats the path as resolved; `strerror` is the sentence alone.
-    return (getattr(error, "strerror", None) or type(error).__name__).lower()
+    return (getattr(error, "strerror", None) or type(error).__name__).lower()[:160]

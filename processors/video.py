@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, UInt8
 
+from processors.access import DEFAULT_ACCESS, Access
 from processors.config import VideoConfig
 from processors.decode_audio_track import load_audio_track
 from processors.decode_video import SampledFrames, VideoSource, open_video
@@ -58,15 +59,16 @@ class VideoProcessor:
 
     Args:
         config: patch geometry, pixel limits of a frame, sampling and normalisation.
+        access: limits and source policy of every call that brings none of its own.
     """
 
-    def __init__(self, config: VideoConfig | None = None):
-        self.config = config or VideoConfig()
+    def __init__(self, config: VideoConfig | None = None, *, access: Access = DEFAULT_ACCESS):
+        self.config, self.access = config or VideoConfig(), access
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> "VideoProcessor":
+    def from_pretrained(cls, directory: str | Path, *, access: Access = DEFAULT_ACCESS) -> "VideoProcessor":
         """Reads the settings that lie beside a checkpoint; errors as `VideoConfig.from_pretrained`."""
-        return cls(VideoConfig.from_pretrained(directory))
+        return cls(VideoConfig.from_pretrained(directory), access=access)
 
     def __call__(
         self,
@@ -77,6 +79,7 @@ class VideoProcessor:
         *,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
+        access: Access | None = None,
     ) -> VideoFeatures:
         """Processes one clip.
 
@@ -89,12 +92,13 @@ class VideoProcessor:
             audio: whether to decode the sound as well.
             min_pixels: least area of a resized frame, or of all together, instead of the configured one.
             max_pixels: greatest area, likewise.
+            access: limits, source policy and deadline of this call.
 
         Raises:
             InputError: `pixel_limits`, `aspect_ratio`, or the codes of `open_video` and `load_audio_track`.
         """
         config = with_pixel_limits(self.config, min_pixels, max_pixels)
-        with open_video(video, config, fps, num_frames) as sampled:
+        with open_video(video, config, fps, num_frames, access or self.access) as sampled:
             pixels, grid = _write_frames(sampled, config)
             sound = _sound(sampled, describe(video)) if audio else None
         return VideoFeatures(pixels, grid, config.temporal_patch_size / sampled.fps, sampled.timestamps, sound, config)

@@ -111,6 +111,10 @@ CASES = {
     "eyes.encode(omni.Audio(np.zeros(16000, np.float32), 16000))": "part_not_loaded",
     "eyes.generate(ask)": "part_not_loaded|no_tokenizer",
     "eyes.logits([1, 2])": "part_not_loaded",
+    "omni.Limits(source_bytes='1')": "bad_limits",
+    "omni.Limits(image_pixels=None)": "bad_limits",
+    "omni.Sources(folders=5)": "bad_sources",
+    "omni.Sources(hosts=5)": "bad_sources",
     # embeddings
     "omni.Embedding('smell', rows)": "bad_embedding",
     "omni.Embedding('image', rows[0])": "bad_embedding",

@@ -1,0 +1,70 @@
+"""Access to one input: how much of it, where from, and until when; what every reader is handed."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from processors.errors import InputError
+from processors.limits import Limits
+from processors.policy import Sources
+
+
+class Deadline:
+    """A moment by which reading must be through, and a flag by which another thread ends it at once.
+
+    Args:
+        seconds: from now on; no limit when None.
+    """
+
+    def __init__(self, seconds: float | None = None):
+        if seconds is not None and not seconds > 0:
+            raise InputError("bad_deadline", f"a deadline must be a number of seconds above 0, not {seconds!r:.40}")
+        self.seconds = seconds
+        self._end = None if seconds is None else time.monotonic() + seconds
+        self._cancelled = threading.Event()
+
+    def __reduce__(self) -> tuple[type["Deadline"], tuple[float | None]]:
+        # Another process has a clock of its own: it gets what is left.
+        left = self.remaining()
+        return type(self), (None if left is None else max(left, 1e-3),)
+
+    def cancel(self) -> None:
+        """Ends every reading under this deadline at its next check."""
+        self._cancelled.set()
+
+    def remaining(self) -> float | None:
+        """Return the seconds left, under 0 when it has passed; None without a limit."""
+        return None if self._end is None else self._end - time.monotonic()
+
+    def check(self) -> None:
+        """Raise if the time is up.
+
+        Raises:
+            InputError: `deadline`, or `cancelled`.
+        """
+        if self._cancelled.is_set():
+            raise InputError("cancelled", "reading was cancelled")
+        if self._end is not None and time.monotonic() > self._end:
+            raise InputError("deadline", f"not done after {self.seconds:g} s")
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a reader may do for one input, or for one call.
+
+    Attributes:
+        limits: how much it may take.
+        sources: where it may come from.
+        deadline: until when; without a limit by default.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    sources: Sources = field(default_factory=Sources)
+    deadline: Deadline = field(default_factory=Deadline, compare=False)
+
+    def check(self) -> None:
+        """Raise `InputError` if the time is up; called between blocks, frames and packets."""
+        self.deadline.check()
+
+
+DEFAULT_ACCESS = Access()
