@@ -11,11 +11,13 @@ from omni.inputs import Inputs
 from omni.messages import parse
 from omni.reply import Reply, reply
 from omni.spoken import Spoken, spoken
+from processors import Access
 
 if TYPE_CHECKING:
     from omni.model import Model
 
-_OPTIONS = frozenset(("max_new_tokens", "temperature", "top_p", "top_k", "seed", "stop"))
+_READING = ("limits", "sources", "deadline")
+_OPTIONS = frozenset(("max_new_tokens", "temperature", "top_p", "top_k", "seed", "stop", *_READING))
 
 
 class Chat:
@@ -62,6 +64,7 @@ class Chat:
         """
         _check_options(options)
         chosen = {"max_new_tokens": 512, "stop": (), **self._options, **options}
+        access = self._model.access(*(chosen.get(name) for name in _READING))
         full = self._model.options(
             1,
             chosen["max_new_tokens"],
@@ -70,14 +73,15 @@ class Chat:
             chosen.get("top_k"),
             chosen.get("seed"),
             chosen["stop"],
+            deadline=access.deadline,
         )
         row = Row(text_stream(self._model.tokenizer, full.stop))
-        given, encoded = self._user_message(text, media)
-        return self._pieces(given, encoded, row, full)
+        given, encoded = self._user_message(text, media, access)
+        return self._pieces(given, encoded, row, full, access)
 
-    def _pieces(self, given: dict, encoded: dict, row: Row, options: Any) -> Iterator[str]:
+    def _pieces(self, given: dict, encoded: dict, row: Row, options: Any, access: Access) -> Iterator[str]:
         # Only now: another turn may have joined since the stream was made.
-        inputs = self._model.prepare_turn([*self._encoded, encoded], self._spoken)
+        inputs = self._model.prepare_turn([*self._encoded, encoded], self._spoken, access)
         cached, session = self._prefill(inputs)
         try:
             for _, piece in run(self._model.engine, session, [row], options):
@@ -115,12 +119,12 @@ class Chat:
         extra = row.token_ids[: int(session.lengths[0]) - len(inputs.token_ids)]
         return inputs.followed_by(extra)
 
-    def _user_message(self, text: Any, media: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _user_message(self, text: Any, media: Sequence[Any], access: Access) -> tuple[dict[str, Any], dict[str, Any]]:
         if isinstance(text, str):
             if not media:
                 message = {"role": "user", "content": text}
                 return message, message
-            wrapped = [as_medium(medium) for medium in media]
+            wrapped = [as_medium(medium, access) for medium in media]
             kinds = [getattr(m, "kind", type(m).__name__.lower()) for m in wrapped]
             given = [{"type": kind, kind: medium} for kind, medium in zip(kinds, wrapped, strict=True)]
             content = [*given, {"type": "text", "text": text}]
@@ -133,7 +137,7 @@ class Chat:
         message = {"role": "user", "content": content}
         # Parsed parts have their types; the embeddings take the media's places, once and for all turns.
         parsed = parse([message])
-        embeddings = iter(self._model.encode(list(parsed.media)))
+        embeddings = iter(list(self._model.media.stream(parsed.media, 8, access)))
         embedded = [
             part if part["type"] == "text" else {"type": part["type"], part["type"]: next(embeddings)}
             for part in parsed.messages[0]["content"]

@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import os
+import signal
+import socket
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from omni.errors import CheckpointError, InputError
+from omni.errors import CheckpointError, InputError, printable
 
 if TYPE_CHECKING:
     from omni.evaluation import Score
@@ -25,6 +28,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+# What is being written is finished in this time, or is a file by another name that nobody reads.
+_SECONDS_TO_LEAVE = 0.7
 ModelName = Annotated[str, typer.Option("--model", "-m", help="demo, a checkpoint directory, or a name on the hub.")]
 Dtype = Annotated[str | None, typer.Option(help="float32 or bfloat16; the checkpoint's own when not given.")]
 Media = Annotated[list[str] | None, typer.Argument(help="Pictures, recordings, clips: paths, URLs or data URIs.")]
@@ -78,16 +83,19 @@ def encode(
 ) -> None:
     """Encode media, or whole folders of them, to safetensors files.
 
-    A folder may be encoded in several goes: what is already there is left alone. A file that cannot be read is named
-    and passed over, and the exit code is then 2.
+    A folder may be encoded in several goes: what is already there, made by the same checkpoint of the same content, is
+    left alone. A file that cannot be read is named and passed over, and the exit code is then 2.
     """
     import omni
-    from omni.encoding import as_medium
+    from omni.encode_files import encode_files, is_current, plan
+    from omni.fingerprint import checkpoint_fingerprint
+    from omni.loading import find_directory
 
-    jobs = list(_targets(media or [], out))
+    jobs = plan(media or [], out)
     if not jobs:
         raise InputError("nothing_to_encode", "no files were given, or the folders hold none")
-    todo = [(source, target) for source, target in jobs if overwrite or not target.exists()]
+    fingerprint = f"{checkpoint_fingerprint(find_directory(model))} {dtype or 'own dtype'}"
+    todo = jobs if overwrite else [job for job in jobs if not is_current(job, fingerprint)]
     if len(todo) < len(jobs):
         typer.echo(f"{len(jobs) - len(todo)} of {len(jobs)} are there already")
     if not todo:
@@ -95,29 +103,17 @@ def encode(
     loaded = omni.load(model, parts=("vision", "audio"), dtype=dtype)
     failed, done, began = [], 0, time.perf_counter()
     with tqdm(total=len(todo), unit="file", disable=None) as bar:
-        for start in range(0, len(todo), batch_size * 8):
-            readable = []
-            for source, target in todo[start : start + batch_size * 8]:
-                try:
-                    readable.append((as_medium(source), source, target))
-                except InputError as error:
-                    failed.append(f"{source}: {error}")
-                    bar.update()
-            for result, (_, source, target) in zip(
-                loaded.media.try_stream([medium for medium, _, _ in readable], batch_size), readable, strict=True
-            ):
-                if isinstance(result, InputError):
-                    failed.append(f"{source}: {result}")
-                else:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    result.save(target)
-                    done += 1
-                bar.update()
+        for outcome in encode_files(loaded.media, todo, fingerprint, batch_size=batch_size):
+            if outcome.state == "failed":
+                failed.append(f"{outcome.job.source}: {outcome.reason}")
+            else:
+                done += 1
+            bar.update()
     seconds = time.perf_counter() - began
     programs = loaded.media.programs()
     typer.echo(f"{done} encoded in {seconds:.1f} s, {done / seconds:.2f} a second, {programs} programs compiled")
     for line in failed:
-        typer.echo(line, err=True)
+        typer.echo(printable(line), err=True)
     if failed:
         raise typer.Exit(2)
 
@@ -145,7 +141,7 @@ def transcribe(
     failed = False
     for source, result in zip(recordings, transcriber.run(recordings), strict=True):
         if isinstance(result, InputError):
-            typer.echo(f"{source}: {result}", err=True)
+            typer.echo(printable(f"{source}: {result}"), err=True)
             failed = True
         elif as_json:
             typer.echo(json.dumps({"file": source, **result.to_dict()}, ensure_ascii=False))
@@ -331,27 +327,26 @@ def _lines() -> Iterator[str]:
             yield line
 
 
-def _targets(sources: list[str], out: Path) -> Iterator[tuple[str, Path]]:
-    """Every file to encode and where its embedding goes; the tree below a folder is kept."""
-    taken: set[Path] = set()
-    for source in sources:
-        path = Path(source)
-        if "://" not in source and not source.startswith("data:") and os.path.isdir(path):
-            found = sorted(p for p in path.rglob("*") if p.is_file() and _may_be_medium(p))
-            pairs = [(str(p), out / f"{p.relative_to(path)}.safetensors") for p in found]
-        else:
-            name = "data" if source.startswith("data:") else path.name
-            pairs = [(source, out / f"{name}.safetensors")]
-        for given, target in pairs:
-            if target in taken:
-                raise InputError("same_name", f"two files would both be written to {target}; give another --out")
-            taken.add(target)
-            yield given, target
+def _leave_soon_when_interrupted() -> None:
+    """Ctrl-C ends the program within a second, also while the device computes and Python cannot look at signals."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+
+    def wait() -> None:
+        while reader.recv(1, socket.MSG_WAITALL)[:1] != bytes([signal.SIGINT]):
+            pass
+        time.sleep(_SECONDS_TO_LEAVE)
+        os._exit(130)
+
+    wait.sockets = reader, writer  # type: ignore[attr-defined]  # open for as long as the thread runs
+    threading.Thread(target=wait, daemon=True).start()
 
 
-def _may_be_medium(path: Path) -> bool:
-    # The embeddings of an earlier go may lie in the same folder.
-    return not path.name.startswith(".") and path.suffix != ".safetensors"
+def program() -> None:
+    """Runs the command line as a process of its own."""
+    _leave_soon_when_interrupted()
+    main()
 
 
 def main() -> None:
@@ -359,7 +354,7 @@ def main() -> None:
     try:
         app()
     except (InputError, CheckpointError) as error:
-        typer.echo(f"omni: {error}", err=True)
+        typer.echo(printable(f"omni: {error}"), err=True)
         raise SystemExit(2) from None
     except OSError as error:
         # Pictures and embeddings that cannot be written: no room, no permission, a file in a folder's place.

@@ -1,6 +1,9 @@
 """The embedding of one medium, as the text decoder receives it."""
 
+import json
 import os
+import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -8,12 +11,13 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from omni.errors import InputError, shown
+from omni.errors import InputError, is_number, is_whole, shown
+from processors.sources import describe
 
 Kind = Literal["image", "audio", "video"]
 _FORMAT = "omni-embedding-1"
+_CODES = {"float16": "F16", "float32": "F32", "float64": "F64"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,21 +47,37 @@ class Embedding:
         if self.kind not in get_args(Kind):
             raise InputError("bad_embedding", f"kind must be image, audio or video, got {shown(self.kind)}")
         for field, value, axes in (("tokens", self.tokens, 2), ("deepstack", self.deepstack, 3)):
-            if value is not None and (np.ndim(value) != axes or not np.issubdtype(value.dtype, np.floating)):
+            if value is None:
+                continue
+            if np.ndim(value) != axes or getattr(value.dtype, "name", "") not in _CODES:
                 raise InputError("bad_embedding", f"{field} must be a float array of {axes} axes")
+            if not np.isfinite(value).all():
+                raise InputError("bad_embedding", f"{field} holds NaN or infinity")
         if self.deepstack is not None and self.deepstack.shape[1:] != self.tokens.shape:
             shapes = f"{list(self.deepstack.shape)} for tokens {list(self.tokens.shape)}"
             raise InputError("bad_embedding", f"deepstack has the shape {shapes}")
-        if self.grid_thw is not None and len(self.grid_thw) != 3:
-            raise InputError("bad_embedding", "grid_thw must be the patches in time, height and width")
+        if self.grid_thw is not None and not _is_grid(self.grid_thw):
+            raise InputError("bad_embedding", "grid_thw must be the patches in time, height and width, each 1 or more")
+        seconds, times = self.seconds_per_grid, self.timestamps
+        if seconds is not None and not (is_number(seconds) and 0 < seconds < float("inf")):
+            raise InputError("bad_embedding", f"seconds_per_grid must be a number above 0, got {shown(seconds)}")
+        if times is not None and not all(is_number(time) and abs(time) < float("inf") for time in times):
+            raise InputError("bad_embedding", "timestamps must be numbers of seconds")
+        if self.audio is not None and (not isinstance(self.audio, Embedding) or self.audio.kind != "audio"):
+            raise InputError("bad_embedding", f"audio must be an embedding of kind audio, got {shown(self.audio)}")
 
     def pooled(self) -> Float[np.ndarray, "width"]:
         """The mean over tokens: one vector for the whole medium."""
         return self.tokens.mean(axis=0)
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Writes a safetensors file that `Embedding.load` reads back exactly."""
-        tensors, header = {}, {"format": _FORMAT}
+    def save(self, path: str | os.PathLike, *, notes: Mapping[str, str] | None = None) -> None:
+        """Writes a safetensors file that `Embedding.load` reads back exactly; the same embedding gives the same bytes.
+
+        Args:
+            path: of the file; one that is there is replaced, and never seen half written.
+            notes: what else the file's header is to say, such as what was encoded; `read_notes` gives it back.
+        """
+        tensors, header = {}, {**(notes or {}), "format": _FORMAT}
         for prefix, part in (("", self), ("audio.", self.audio)):
             if part is None:
                 continue
@@ -73,10 +93,10 @@ class Embedding:
             header["timestamps"] = " ".join(repr(float(seconds)) for seconds in self.timestamps)
         # Written beside and renamed, so that a reader never meets half a file.
         target = Path(path)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+        # A name of its own: that of the target may be as long as names can be.
+        partial = target.with_name(f".{secrets.token_hex(8)}.part")
         try:
-            # Not `save_file`: the file that makes is its owner's alone.
-            partial.write_bytes(save(tensors, metadata=header))
+            partial.write_bytes(_serialized(tensors, header))
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
@@ -93,9 +113,9 @@ class Embedding:
                 header = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (OSError, SafetensorError) as error:
-            raise InputError("unreadable_embedding", f"{os.fspath(path)} is not a readable embedding file") from error
+            raise InputError("unreadable_embedding", f"{describe(path)} is not a readable embedding file") from error
         if header.get("format") != _FORMAT:
-            raise InputError("unreadable_embedding", f"{os.fspath(path)} was not written by Embedding.save")
+            raise InputError("unreadable_embedding", f"{describe(path)} was not written by Embedding.save")
         grid = header.get("grid_thw")
         seconds = header.get("seconds_per_grid")
         times = header.get("timestamps")
@@ -110,5 +130,37 @@ class Embedding:
                 audio=None if heard is None else cls("audio", heard, tensors.get("audio.deepstack")),
                 timestamps=tuple(map(float, times.split())) if times else None,
             )
-        except (KeyError, ValueError) as error:
-            raise InputError("unreadable_embedding", f"{os.fspath(path)} is a damaged embedding file") from error
+        except (KeyError, ValueError, OverflowError) as error:
+            raise InputError("unreadable_embedding", f"{describe(path)} is a damaged embedding file") from error
+
+
+def read_notes(path: str | os.PathLike) -> dict[str, str] | None:
+    """Return the header of an embedding's file, without its tensors; None for a file that is none."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+    except (OSError, SafetensorError):
+        return None
+    return header if header.get("format") == _FORMAT else None
+
+
+def _is_grid(grid: object) -> bool:
+    return isinstance(grid, tuple | list) and len(grid) == 3 and all(is_whole(side) and side >= 1 for side in grid)
+
+
+def _serialized(tensors: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> bytes:
+    """The bytes of a safetensors file (https://github.com/huggingface/safetensors#format), its header in one order.
+
+    The safetensors package writes metadata in an order that changes from process to process.
+    """
+    header: dict[str, object] = {"__metadata__": dict(sorted(notes.items()))}
+    parts, at = [], 0
+    for name, array in tensors.items():
+        data = np.ascontiguousarray(array).tobytes()
+        code, shape = _CODES[array.dtype.name], list(array.shape)
+        header[name] = {"dtype": code, "shape": shape, "data_offsets": [at, at + len(data)]}
+        parts.append(data)
+        at += len(data)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors begin aligned
+    return b"".join([len(text).to_bytes(8, "little"), text, *parts])

@@ -1,6 +1,6 @@
 """Media in, embeddings out: reading on the host overlaps with encoding on the device."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -9,27 +9,33 @@ from typing import Any
 import numpy as np
 
 from encoders.embedders import AudioEmbedder, VisionEmbedder
+from encoders.layout import audio_token_count
 from omni.embedding import Embedding
 from omni.errors import InputError
 from omni.media import Audio, Image, Video
-from processors import AudioProcessor, ImageProcessor, VideoProcessor, load_audio, sniff
+from processors import Access, AudioProcessor, ImageProcessor, VideoProcessor, load_audio, sniff
+from processors.access import DEFAULT_ACCESS
 from processors.audio import AudioFeatures
 from processors.image import ImageFeatures
+from processors.sources import describe, held
 from processors.video import VideoFeatures
 
 Medium = Image | Audio | Video | Embedding
 Features = ImageFeatures | VideoFeatures | AudioFeatures | Embedding
 
 
-def as_medium(source: Any) -> Medium:
+def as_medium(source: Any, access: Access = DEFAULT_ACCESS) -> Medium:
     """Wraps raw media by what they hold; wrapped media and embeddings pass through.
+
+    What is fetched to be told apart is kept, and not fetched again to be read.
 
     Raises:
         InputError: it is none of the three.
     """
     if isinstance(source, Image | Audio | Video | Embedding):
         return source
-    return {"image": Image, "audio": Audio, "video": Video}[sniff(source)](source)
+    source = held(source, access)
+    return {"image": Image, "audio": Audio, "video": Video}[sniff(source, access=access)](source)
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class MediaEncoder:
         vision: None when the vision part was not loaded.
         hearing: None when the audio part was not loaded.
         parts: those that the model has, loaded or not.
+        access: limits and source policy of calls that bring none of their own.
     """
 
     image: ImageProcessor
@@ -51,6 +58,7 @@ class MediaEncoder:
     vision: VisionEmbedder | None = None
     hearing: AudioEmbedder | None = None
     parts: tuple[str, ...] = ("vision", "audio")
+    access: Access = DEFAULT_ACCESS
 
     def with_towers(self, parts: Any) -> "MediaEncoder":
         """The same with the towers of a parameter tree, as they are now."""
@@ -61,89 +69,171 @@ class MediaEncoder:
             hearing=None if audio is None else AudioEmbedder(audio),
         )
 
-    def read(self, medium: Medium) -> Features:
-        """The host's half: decodes, resizes, cuts into patches or mel frames. Safe to run in threads."""
-        match medium:
-            case Image(source, min_pixels, max_pixels):
-                self._need(self.vision, "vision")
-                return self.image(source, min_pixels=min_pixels, max_pixels=max_pixels)
-            case Video(source, fps, num_frames, audio):
-                self._need(self.vision, "vision")
-                track = None if isinstance(audio, bool) else audio if isinstance(audio, Audio) else Audio(audio)
-                if audio is not False:
-                    self._need(self.hearing, "audio")
-                features = self.video(source, fps=fps, num_frames=num_frames, audio=audio is True)
-                return features if track is None else replace(features, audio=self._waveform(track))
-            case Audio():
-                self._need(self.hearing, "audio")
-                return self.audio(self._waveform(medium), self.audio.config.sampling_rate)
-            case Embedding():
-                return medium
+    def read(self, medium: Any, access: Access | None = None) -> Features:
+        """The host's half: decodes, resizes, cuts into patches or mel frames. Safe to run in threads.
+
+        Args:
+            medium: wrapped or raw.
+            access: limits, source policy and deadline of this call.
+
+        Raises:
+            InputError: the medium cannot be read. Whatever else a decoder raises becomes one, `media_failed`.
+        """
+        access = access or self.access
+        access.check()
+        try:
+            features = self._read(as_medium(medium, access), access)
+        except InputError:
+            raise
+        except Exception as error:
+            name = describe(getattr(medium, "source", medium))
+            message = f"{name} could not be read: its decoder failed with {type(error).__name__}"
+            raise InputError("media_failed", message) from error
+        tokens, most = self.tokens(features), access.limits.media_tokens
+        if tokens > most:
+            raise InputError("too_many_tokens", f"a medium becomes {tokens:,} tokens, the limit is {most:,}")
+        return features
+
+    def tokens(self, features: Features) -> int:
+        """Return how many tokens a medium becomes, before it is encoded."""
+        match features:
+            case Embedding(tokens=tokens, audio=audio):
+                return len(tokens) + (0 if audio is None else len(audio.tokens))
+            case AudioFeatures(mel):
+                assert self.hearing is not None
+                return audio_token_count(mel.shape[1], self.hearing.config)
+            case VideoFeatures() | ImageFeatures():
+                tokens = int(np.prod(features.grid_thw, axis=1).sum()) // features.config.merge_size**2
+                track = features.audio if isinstance(features, VideoFeatures) else None
+                if track is None:
+                    return tokens
+                assert self.hearing is not None
+                frames = len(track) // self.audio.config.hop_length
+                return tokens + audio_token_count(frames, self.hearing.config)
 
     def encode(self, features: Sequence[Features]) -> list[Embedding]:
-        """The device's half: one embedding for each, in order."""
-        found: list[Embedding | None] = [f if isinstance(f, Embedding) else None for f in features]
+        """The device's half: one embedding for each, in order.
+
+        Raises:
+            InputError: `not_finite`, a tower gave NaN or infinity.
+        """
+        embeddings = []
+        for result in self.try_encode(features):
+            if isinstance(result, InputError):
+                raise result
+            embeddings.append(result)
+        return embeddings
+
+    def try_encode(self, features: Sequence[Features]) -> list[Embedding | InputError]:
+        """As `encode`, with the error in the place of a medium that the towers cannot encode."""
+        results: list[Embedding | InputError | None] = [f if isinstance(f, Embedding) else None for f in features]
         for kind in (ImageFeatures, VideoFeatures):
-            # Stills and clips differ in patch width, so each kind goes through the tower by itself.
+            # Images and videos differ in patch width, so each kind goes through the tower by itself.
             chosen = [(i, f) for i, f in enumerate(features) if isinstance(f, kind)]
             if chosen:
                 for i, embedding in zip([i for i, _ in chosen], self._see([f for _, f in chosen]), strict=True):
-                    found[i] = embedding
-        heard = [(i, f.mel) for i, f in enumerate(features) if isinstance(f, AudioFeatures)]
-        clips = [(i, f.audio) for i, f in enumerate(features) if isinstance(f, VideoFeatures)]
-        tracks = [(i, self.audio(track).mel) for i, track in clips if track is not None]
-        for (i, _), tokens in zip(heard + tracks, self._hear([mel for _, mel in heard + tracks]), strict=True):
-            sound, seen = Embedding("audio", tokens), found[i]
-            found[i] = sound if seen is None else replace(seen, audio=sound)
-        return [embedding for embedding in found if embedding is not None]
+                    results[i] = embedding
+        alone = [(i, f.mel) for i, f in enumerate(features) if isinstance(f, AudioFeatures)]
+        tracks: list[tuple[int, Any]] = []
+        for i, f in enumerate(features):
+            if isinstance(f, VideoFeatures) and f.audio is not None:
+                try:
+                    tracks.append((i, self.audio(f.audio).mel))
+                except InputError as error:
+                    results[i] = error
+        for (i, _), audio in zip(alone + tracks, self._hear([mel for _, mel in alone + tracks]), strict=True):
+            video = results[i]
+            if isinstance(video, Embedding) and isinstance(audio, Embedding):
+                results[i] = replace(video, audio=audio)
+            elif not isinstance(video, InputError):
+                results[i] = audio
+        return [result for result in results if result is not None]
 
-    def stream(self, media: Iterable[Medium], batch_size: int) -> Iterator[Embedding]:
+    def stream(
+        self, media: Iterable[Any], batch_size: int, access: Access | None = None, admit: "Admit | None" = None
+    ) -> Iterator[Embedding]:
         """Encodes any number of media in order, `batch_size` at a time, reading the next batch meanwhile.
 
         Memory stays flat: two batches of features are alive at most.
 
+        Args:
+            media: wrapped or raw.
+            batch_size: how many are read and encoded at a time.
+            access: limits, source policy and deadline of this call.
+            admit: called with the index and the features of each before it is encoded; what it raises ends the stream.
+
         Raises:
-            InputError: a medium cannot be read.
+            InputError: a medium cannot be read or encoded.
         """
-        for result in self.try_stream(media, batch_size):
+        for result in self.try_stream(media, batch_size, access, admit):
             if isinstance(result, InputError):
                 raise result
             yield result
 
-    def try_stream(self, media: Iterable[Medium], batch_size: int) -> Iterator[Embedding | InputError]:
-        """As `stream`, with the error in the place of a medium that cannot be read."""
+    def try_stream(
+        self, media: Iterable[Any], batch_size: int, access: Access | None = None, admit: "Admit | None" = None
+    ) -> Iterator[Embedding | InputError]:
+        """As `stream`, with the error in the place of a medium that cannot be read or encoded."""
         rest = iter(media)
+        access = access or self.access
+        # Readers are ended with the stream, also by Ctrl-C, and the caller's deadline goes on for others.
+        access = replace(access, deadline=access.deadline.child())
+        index = 0
         with ThreadPoolExecutor() as pool:
             try:
-                ahead = [pool.submit(self._try_read, medium) for medium in islice(rest, batch_size)]
+                ahead = [pool.submit(self._try_read, medium, access) for medium in islice(rest, batch_size)]
                 while ahead:
-                    results = [future.result() for future in ahead]
-                    ahead = [pool.submit(self._try_read, medium) for medium in islice(rest, batch_size)]
-                    encoded = iter(self.encode([r for r in results if not isinstance(r, InputError)]))
+                    results: list[Any] = [future.result() for future in ahead]
+                    access.check()
+                    for result in results:
+                        if admit is not None and not isinstance(result, InputError):
+                            admit(index, result)
+                        index += 1
+                    ahead = [pool.submit(self._try_read, medium, access) for medium in islice(rest, batch_size)]
+                    encoded = iter(self.try_encode([r for r in results if not isinstance(r, InputError)]))
                     for result in results:
                         yield result if isinstance(result, InputError) else next(encoded)
             finally:
+                access.deadline.cancel()
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def programs(self) -> int:
         """How many programs the towers have compiled so far."""
         return sum(tower.programs for tower in (self.vision, self.hearing) if tower is not None)
 
-    def _try_read(self, medium: Medium) -> Features | InputError:
+    def _try_read(self, medium: Any, access: Access) -> Features | InputError:
         try:
-            return self.read(medium)
+            return self.read(medium, access)
         except InputError as error:
             return error
 
-    def _see(self, features: Sequence[ImageFeatures | VideoFeatures]) -> list[Embedding]:
+    def _read(self, medium: Medium, access: Access) -> Features:
+        match medium:
+            case Image(source, min_pixels, max_pixels):
+                self._need(self.vision, "vision")
+                return self.image(source, min_pixels=min_pixels, max_pixels=max_pixels, access=access)
+            case Video(source, fps, num_frames, audio):
+                self._need(self.vision, "vision")
+                track = None if isinstance(audio, bool) else audio if isinstance(audio, Audio) else Audio(audio)
+                if audio is not False:
+                    self._need(self.hearing, "audio")
+                features = self.video(source, fps=fps, num_frames=num_frames, audio=audio is True, access=access)
+                return features if track is None else replace(features, audio=self._waveform(track, access))
+            case Audio():
+                self._need(self.hearing, "audio")
+                return self.audio(self._waveform(medium, access), self.audio.config.sampling_rate, access=access)
+            case Embedding():
+                return medium
+
+    def _see(self, features: Sequence[ImageFeatures | VideoFeatures]) -> list[Embedding | InputError]:
         assert self.vision is not None
         pixels = np.concatenate([f.pixels for f in features])
         grids = np.concatenate([f.grid_thw for f in features])
-        found = []
+        results = []
         for feature, grid, seen in zip(features, grids, self.vision.encode(pixels, grids), strict=True):
             video = isinstance(feature, VideoFeatures)
-            found.append(
-                Embedding(
+            results.append(
+                _finite(
                     "video" if video else "image",
                     seen.tokens,
                     seen.deepstack,
@@ -152,19 +242,29 @@ class MediaEncoder:
                     timestamps=feature.grid_timestamps if video else None,
                 )
             )
-        return found
+        return results
 
-    def _hear(self, mels: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _hear(self, mels: Sequence[np.ndarray]) -> list[Embedding | InputError]:
         if not mels:
             return []
         assert self.hearing is not None
-        return self.hearing.encode(list(mels))
+        return [_finite("audio", tokens) for tokens in self.hearing.encode(list(mels))]
 
-    def _waveform(self, audio: Audio) -> np.ndarray:
-        return load_audio(audio.source, audio.sampling_rate, self.audio.config.sampling_rate)
+    def _waveform(self, audio: Audio, access: Access) -> np.ndarray:
+        return load_audio(audio.source, audio.sampling_rate, self.audio.config.sampling_rate, access=access)
 
     def _need(self, tower: object, part: str) -> None:
         if part not in self.parts:
             raise InputError("no_media", f"this model has no {part} part")
         if tower is None:
             raise InputError("part_not_loaded", f"this model was loaded without its {part} part")
+
+
+Admit = Callable[[int, Features], None]
+
+
+def _finite(kind: Any, tokens: np.ndarray, deepstack: np.ndarray | None = None, *rest: Any, **more: Any) -> Any:
+    """An embedding, or in its place the error that it is none: NaN in weights or media ends here."""
+    if not np.isfinite(tokens).all() or (deepstack is not None and not np.isfinite(deepstack).all()):
+        return InputError("not_finite", f"the encoder gave NaN or infinity for this {kind}: its weights may be damaged")
+    return Embedding(kind, tokens, deepstack, *rest, **more)

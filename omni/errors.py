@@ -6,7 +6,12 @@ from typing import Any
 
 from processors.errors import InputError
 
-__all__ = ["CheckpointError", "InputError", "check_batch_size", "is_number", "is_whole", "shown"]
+__all__ = ["CheckpointError", "InputError", "check_batch_size", "is_number", "is_whole", "printable", "shown"]
+
+
+def printable(text: str) -> str:
+    """Return text as any terminal and any JSON takes it: names of files may hold bytes that are no characters."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def shown(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int32, Integer
@@ -104,6 +105,14 @@ def from_layout(layout: Layout, media: Sequence[Embedding], prompt: str, prompt_
     return Inputs(layout.token_ids, positions, after, tuple(media), spans, prompt, tuple(prompt_ids))
 
 
+def check_kind(kind: Any, config: ModelConfig) -> None:
+    """Refuses media of a kind that a model does not read: `no_media`."""
+    if config.tokens is None:
+        raise InputError("no_media", "this model reads text alone, and the messages hold media")
+    if config.tokens.placeholder(kind) is None:
+        raise InputError("no_media", f"this model does not read media of kind {kind}")
+
+
 def check_media(media: Sequence[Embedding], config: ModelConfig) -> None:
     """Refuses embeddings that another kind of model made.
 
@@ -111,12 +120,10 @@ def check_media(media: Sequence[Embedding], config: ModelConfig) -> None:
         InputError: `no_media`, for a model that does not read media of that kind; `bad_embedding`, when a width or the
             deepstack does not fit.
     """
-    if media and config.tokens is None:
-        raise InputError("no_media", "this model reads text alone, and the messages hold media")
     for medium in media:
         for part in (medium, medium.audio):
-            if part is not None and config.tokens is not None and config.tokens.placeholder(part.kind) is None:
-                raise InputError("no_media", f"this model does not read media of kind {part.kind}")
+            if part is not None:
+                check_kind(part.kind, config)
     levels = {len(config.vision.deepstack_visual_indexes)} if config.vision is not None else set()
     for medium in media:
         for part in (medium, medium.audio):

@@ -1,12 +1,11 @@
 """A loaded model: embeddings, logits, replies."""
 
 import os
-import secrets
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 from flax import nnx
@@ -16,25 +15,62 @@ from omni.chat import Chat
 from omni.config import GenerationConfig, ModelConfig
 from omni.decoder.model import TextDecoder
 from omni.embedding import Embedding
-from omni.encoding import MediaEncoder, as_medium
+from omni.encoding import MediaEncoder
 from omni.errors import InputError, check_batch_size
 from omni.generation.engine import Engine
 from omni.generation.run import Options, Row, run, text_stream
-from omni.generation.sampling import Sampling
-from omni.inputs import Inputs, check_media, from_layout, media_layout
+from omni.inputs import Inputs
 from omni.layout import Layout, MediaLayout
-from omni.messages import is_single, is_token_ids, parse
+from omni.messages import is_single
+from omni.prompt_builder import prepare
 from omni.reply import Reply, reply
 from omni.saving import Origin, save
-from omni.spoken import Spoken, encode_after
+from omni.spoken import Spoken
 from omni.template import ChatTemplate
 from omni.tokenizer import Tokenizer
 from omni.transcription import Transcriber, Transcript
 from omni.vectors import embed
+from processors import Access, Deadline, Limits, Sources
 
 Message = Mapping[str, Any]
 TokenIds = Sequence[int | np.integer] | Integer[np.ndarray, "_"]
 Conversation = Sequence[Message] | TokenIds
+
+
+class Reading(TypedDict, total=False):
+    """What calls that read media take besides their own options.
+
+    Attributes:
+        limits: how much each medium may take.
+        sources: where media may come from.
+        deadline: seconds that the call may take.
+    """
+
+    limits: Limits | None
+    sources: Sources | None
+    deadline: float | None
+
+
+class GenerateOptions(Reading, total=False):
+    """The keyword arguments of `Model.generate`."""
+
+    max_new_tokens: int
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    seed: int | Sequence[int] | None
+    stop: Sequence[str]
+    batch_size: int
+
+
+class TranscribeOptions(Reading, total=False):
+    """The keyword arguments of `Model.transcribe`."""
+
+    context: str
+    stretch_seconds: float | None
+    max_new_tokens: int | None
+    batch_size: int
+    progress: bool | None
 
 
 class Model:
@@ -87,17 +123,18 @@ class Model:
 
     @overload
     def encode(  # pyright: ignore[reportOverlappingOverload]
-        self, media: list[Any] | tuple[Any, ...], *, batch_size: int = 8
+        self, media: list[Any], *, batch_size: int = ..., **reading: Unpack[Reading]
     ) -> list[Embedding]: ...
     @overload
-    def encode(self, media: Any, *, batch_size: int = 8) -> Embedding: ...
+    def encode(self, media: Any, *, batch_size: int = ..., **reading: Unpack[Reading]) -> Embedding: ...
 
-    def encode(self, media: Any, *, batch_size: int = 8) -> Embedding | list[Embedding]:
+    def encode(self, media: Any, *, batch_size: int = 8, **reading: Unpack[Reading]) -> Embedding | list[Embedding]:
         """Encodes one medium, or a list of them.
 
         Args:
             media: path, URL, bytes, data URI, PIL image, array, omni.Image, omni.Audio or omni.Video; or a list.
             batch_size: how many are read and encoded at a time; results do not depend on it.
+            reading: `limits` and `sources` in place of those of `omni.load`, and a `deadline` in seconds.
 
         Returns:
             One embedding for one medium; a list, in order, for a list.
@@ -106,13 +143,13 @@ class Model:
             InputError: a medium cannot be read, or its part was not loaded.
         """
         check_batch_size(batch_size)
+        access = self.access(**reading)
         if not isinstance(media, list | tuple):
-            return self.media.encode([self.media.read(as_medium(media))])[0]
-        wrapped = [as_medium(medium) for medium in media]
-        return list(self.media.stream(wrapped, batch_size))
+            return self.media.encode([self.media.read(media, access)])[0]
+        return list(self.media.stream(media, batch_size, access))
 
     def embed(
-        self, inputs: Any, *, instruction: str | None = None, batch_size: int = 8
+        self, inputs: Any, *, instruction: str | None = None, batch_size: int = 8, **reading: Unpack[Reading]
     ) -> Float32[np.ndarray, "width"] | Float32[np.ndarray, "items width"]:
         """One vector for text, media, or both: the hidden state of the last token after the final norm, of length 1.
 
@@ -125,6 +162,7 @@ class Model:
                 list of such.
             instruction: what the vector is for, "Represent the user's input." when None.
             batch_size: how many are read at a time; results do not depend on it.
+            reading: `limits`, `sources`, `deadline`, as in `encode`.
 
         Returns:
             A vector; for a list, one a row.
@@ -132,21 +170,24 @@ class Model:
         Raises:
             InputError: something cannot be used, or an instruction is given twice.
         """
-        return embed(self, inputs, instruction, batch_size)
+        return embed(self, inputs, instruction, batch_size, self.access(**reading))
 
     # --- conversations ------------------------------------------------------------------------------------------
 
-    def prepare(self, messages: Conversation, *, add_generation_prompt: bool = True) -> Inputs:
+    def prepare(
+        self, messages: Conversation, *, add_generation_prompt: bool = True, **reading: Unpack[Reading]
+    ) -> Inputs:
         """Makes a conversation ready for the decoder, its media encoded.
 
         Args:
             messages: `{"role", "content"}` dicts, or plain token ids.
             add_generation_prompt: end with the opening of the assistant's turn.
+            reading: `limits`, `sources`, `deadline`, as in `encode`.
 
         Raises:
             InputError: the messages or a medium cannot be used.
         """
-        return self.prepare_all([messages], add_generation_prompt)[0]
+        return self.prepare_all([messages], add_generation_prompt, self.access(**reading))[0]
 
     def logits(self, inputs: Inputs | TokenIds) -> Float[np.ndarray, "tokens vocabulary"]:
         """Next-token scores after every token.
@@ -155,35 +196,13 @@ class Model:
             inputs: what `prepare` returned, or plain token ids.
         """
         if not isinstance(inputs, Inputs):
-            inputs = self._from_ids(inputs)
+            inputs = self.from_ids(inputs)
         return self.engine.logits(inputs.to_prompt())
 
     @overload
-    def generate(
-        self,
-        messages: Conversation,
-        *,
-        max_new_tokens: int = ...,
-        temperature: float | None = ...,
-        top_p: float | None = ...,
-        top_k: int | None = ...,
-        seed: int | Sequence[int] | None = ...,
-        stop: Sequence[str] = ...,
-        batch_size: int = ...,
-    ) -> Reply: ...
+    def generate(self, messages: Conversation, **options: Unpack[GenerateOptions]) -> Reply: ...
     @overload
-    def generate(
-        self,
-        messages: Sequence[Conversation],
-        *,
-        max_new_tokens: int = ...,
-        temperature: float | None = ...,
-        top_p: float | None = ...,
-        top_k: int | None = ...,
-        seed: int | Sequence[int] | None = ...,
-        stop: Sequence[str] = ...,
-        batch_size: int = ...,
-    ) -> list[Reply]: ...
+    def generate(self, messages: Sequence[Conversation], **options: Unpack[GenerateOptions]) -> list[Reply]: ...
 
     def generate(
         self,
@@ -196,6 +215,7 @@ class Model:
         seed: int | Sequence[int] | None = None,
         stop: Sequence[str] = (),
         batch_size: int = 8,
+        **reading: Unpack[Reading],
     ) -> Reply | list[Reply]:
         """Answers a conversation, or a list of them.
 
@@ -208,6 +228,7 @@ class Model:
             seed: makes sampling repeatable; one number, or one for each conversation.
             stop: a string, or several, that end a reply; not part of it.
             batch_size: how many conversations are decoded together; replies do not depend on it.
+            reading: `limits`, `sources`, `deadline`, as in `encode`.
 
         Returns:
             One reply for one conversation; a list, in order, for a list.
@@ -218,8 +239,10 @@ class Model:
         single = is_single(messages)
         conversations = [messages] if single else list(messages)
         check_batch_size(batch_size)
-        options = self.options(len(conversations), max_new_tokens, temperature, top_p, top_k, seed, stop)
-        inputs = self.prepare_all(conversations, add_generation_prompt=True)
+        access = self.access(**reading)
+        chosen = (max_new_tokens, temperature, top_p, top_k, seed, stop)
+        options = self.options(len(conversations), *chosen, deadline=access.deadline)
+        inputs = self.prepare_all(conversations, True, access)
         replies: list[Reply] = []
         for start in range(0, len(inputs), batch_size):
             seeds = options.seeds[start : start + batch_size]
@@ -237,10 +260,13 @@ class Model:
         top_k: int | None = None,
         seed: int | None = None,
         stop: Sequence[str] = (),
+        **reading: Unpack[Reading],
     ) -> Iterator[str]:
         """Answers one conversation piece by piece; never half a character. Options are those of `generate`."""
-        options = self.options(1, max_new_tokens, temperature, top_p, top_k, seed, stop)
-        inputs = self.prepare(messages)
+        access = self.access(**reading)
+        chosen = (max_new_tokens, temperature, top_p, top_k, seed, stop)
+        options = self.options(1, *chosen, deadline=access.deadline)
+        inputs = self.prepare_all([messages], True, access)[0]
         row = Row(text_stream(self.tokenizer, options.stop))
         if row.text is None:
             raise InputError("no_tokenizer", "streaming gives text, and the checkpoint directory has no tokenizer")
@@ -257,27 +283,11 @@ class Model:
 
     @overload
     def transcribe(  # pyright: ignore[reportOverlappingOverload]
-        self,
-        audio: list[Any] | tuple[Any, ...],
-        language: str | None = ...,
-        *,
-        context: str = ...,
-        stretch_seconds: float | None = ...,
-        max_new_tokens: int | None = ...,
-        batch_size: int = ...,
-        progress: bool | None = ...,
+        self, audio: list[Any] | tuple[Any, ...], language: str | None = ..., **options: Unpack[TranscribeOptions]
     ) -> list[Transcript]: ...
     @overload
     def transcribe(
-        self,
-        audio: Any,
-        language: str | None = ...,
-        *,
-        context: str = ...,
-        stretch_seconds: float | None = ...,
-        max_new_tokens: int | None = ...,
-        batch_size: int = ...,
-        progress: bool | None = ...,
+        self, audio: Any, language: str | None = ..., **options: Unpack[TranscribeOptions]
     ) -> Transcript: ...
 
     def transcribe(
@@ -290,6 +300,7 @@ class Model:
         max_new_tokens: int | None = None,
         batch_size: int = 8,
         progress: bool | None = None,
+        **reading: Unpack[Reading],
     ) -> Transcript | list[Transcript]:
         """Writes down what is said in a recording of any length, or in a list of them.
 
@@ -305,6 +316,7 @@ class Model:
             max_new_tokens: most tokens a stretch; as many as speech can need when None.
             batch_size: most stretches that are read together; transcripts do not depend on it.
             progress: show a bar; when None, only for long recordings on a terminal.
+            reading: `limits`, `sources`, `deadline`, as in `encode`; limits on length hold for what is held at once.
 
         Returns:
             One transcript for one recording; a list, in order, for a list.
@@ -313,7 +325,10 @@ class Model:
             InputError: `not_a_recogniser`, for a model that does not write transcripts; `unknown_language`; an option
                 or a recording cannot be used.
         """
-        transcriber = Transcriber(self, language, context, stretch_seconds, max_new_tokens, batch_size, progress)
+        access = self.access(**reading)
+        transcriber = Transcriber(
+            self, language, context, stretch_seconds, max_new_tokens, batch_size, progress, access
+        )
         single = not isinstance(audio, list | tuple)
         found = []
         for result in transcriber.run([audio] if single else audio):
@@ -354,34 +369,15 @@ class Model:
 
     # --- parts that chat and the command line share ---------------------------------------------------------------
 
-    def options(
-        self,
-        conversations: int,
-        max_new_tokens: int,
-        temperature: float | None,
-        top_p: float | None,
-        top_k: int | None,
-        seed: int | Sequence[int] | None,
-        stop: Sequence[str],
-    ) -> Options:
-        """Fills in the checkpoint's defaults; a sampling option given where the default is greedy turns sampling on."""
-        default = self.generation
-        if temperature is None:
-            temperature = default.temperature or (1.0 if top_p is not None or top_k is not None else 0.0)
-        sampling = Sampling(
-            temperature, default.top_p if top_p is None else top_p, default.top_k if top_k is None else top_k
-        )
-        if seed is None:
-            seeds = [secrets.randbits(32) for _ in range(conversations)]
-        else:
-            several = isinstance(seed, list | tuple) or (isinstance(seed, np.ndarray) and seed.ndim == 1)
-            seeds = list(seed) if several else [seed] * conversations  # type: ignore[arg-type]
-        if len(seeds) != conversations:
-            raise InputError("bad_seed", f"{len(seeds)} seeds were given for {conversations} conversations")
-        # Options checks every seed and string: what a caller passes may be anything.
-        strings: tuple[Any, ...] = tuple(stop) if isinstance(stop, list | tuple) else (stop,)
-        each: tuple[Any, ...] = tuple(seeds)
-        return Options(sampling, each, max_new_tokens, strings, frozenset(default.eos_token_ids))
+    def access(
+        self, limits: Limits | None = None, sources: Sources | None = None, deadline: float | None = None
+    ) -> Access:
+        """What one call may read: its own limits, policy and deadline, and else those of `omni.load`."""
+        return self.media.access.of_call(limits, sources, deadline)
+
+    def options(self, conversations: int, *chosen: Any, deadline: Deadline | None = None) -> Options:
+        """What a caller chose, and else the checkpoint's defaults; `chosen` as in `Options.fill`."""
+        return Options.fill(self.generation, conversations, *chosen, deadline=deadline or Deadline())
 
     def answer(self, inputs: Sequence[Inputs], options: Options) -> list[Reply]:
         """Answers prepared conversations together; `options` has a seed for each."""
@@ -402,44 +398,27 @@ class Model:
             yield piece
         self.warn_if_untrained()
 
-    def prepare_turn(self, messages: Sequence[Message], before: Spoken | None) -> Inputs:
+    def prepare_turn(self, messages: Sequence[Message], before: Spoken | None, access: Access) -> Inputs:
         """As `prepare`, keeping the tokens of what was spoken before."""
-        return self.prepare_all([messages], add_generation_prompt=True, before=before)[0]
+        return self.prepare_all([messages], True, access, before)[0]
 
     def prepare_all(
-        self, conversations: Sequence[Conversation], add_generation_prompt: bool, before: Spoken | None = None
+        self,
+        conversations: Sequence[Conversation],
+        add_generation_prompt: bool,
+        access: Access | None = None,
+        before: Spoken | None = None,
     ) -> list[Inputs]:
         """Renders every conversation; encodes all their media together."""
-        parsed = [None if is_token_ids(c) else parse(c) for c in conversations]  # type: ignore[arg-type]
-        media = [as_medium(medium) for one in parsed if one is not None for medium in one.media]
-        encoded = iter(list(self.media.stream(media, batch_size=8)))
-        found = []
-        for conversation, one in zip(conversations, parsed, strict=True):
-            if one is None:
-                found.append(self._from_ids(conversation))  # type: ignore[arg-type]
-                continue
-            if self.tokenizer is None:
-                raise InputError("no_tokenizer", "the checkpoint directory has no tokenizer; give token ids instead")
-            embeddings = [next(encoded) for _ in one.media]
-            check_media(embeddings, self.config)
-            rendered = self.template.render(
-                one.messages, self.tokenizer.control_tokens, add_generation_prompt=add_generation_prompt
-            )
-            prompt_ids = encode_after(rendered, self.tokenizer, before)
-            if self.config.tokens is None:
-                plain = self._from_ids(prompt_ids)
-                found.append(replace(plain, prompt=rendered.plain, prompt_ids=tuple(prompt_ids)))
-                continue
-            layout = self.lay_out(prompt_ids, [media_layout(embedding) for embedding in embeddings])
-            found.append(from_layout(layout, embeddings, rendered.plain, prompt_ids))
-        return found
+        return prepare(self, conversations, add_generation_prompt, access or self.media.access, before)
 
     def lay_out(self, prompt_ids: Sequence[int], media: Sequence[MediaLayout]) -> Layout:
         """Expands a prompt's placeholders to the rows of its media, in the way of the model's family."""
         assert self.tokenizer is not None
         return self._origin.family.lay_out(prompt_ids, media, self.config, self.tokenizer.encode)
 
-    def _from_ids(self, token_ids: TokenIds) -> Inputs:
+    def from_ids(self, token_ids: TokenIds) -> Inputs:
+        """Token ids as inputs, checked against the vocabulary."""
         if self.config.text is None:
             raise InputError("part_not_loaded", "this model was loaded without its text part")
         return Inputs.from_token_ids(token_ids, self.config.text.vocab_size)

@@ -17,8 +17,10 @@ from omni.embedding import Embedding
 from omni.errors import InputError, check_batch_size, is_number, shown
 from omni.media import Audio, Image, Video
 from omni.reply import Reply
+from processors import Access
 from processors.decode_audio import audio_blocks
 from processors.quiet import quiet_stretches
+from processors.sources import describe
 
 if TYPE_CHECKING:
     from omni.model import Model
@@ -115,6 +117,7 @@ class Transcriber:
         max_new_tokens: int | None,
         batch_size: int,
         progress: bool | None,
+        access: Access | None = None,
     ):
         form = model.config.transcript
         if form is None:
@@ -135,6 +138,7 @@ class Transcriber:
         self._language = None if language is None else language_name(language, form)
         self._context, self._max_new_tokens, self._batch_size = context, max_new_tokens, batch_size
         self._longest, self._rate = float(longest), model.media.audio.config.sampling_rate
+        self._access = access or model.access()
         self._silent = not progress if progress is not None else not sys.stderr.isatty()
         # Where nobody asked for a bar, what is done in a moment shows none.
         self._delay = 0 if progress else 2
@@ -166,6 +170,9 @@ class Transcriber:
                 yield from self._cut(recording)
             except InputError as error:
                 yield error
+            except Exception as error:
+                name = describe(getattr(recording, "source", recording))
+                yield InputError("media_failed", f"{name}: its decoder failed with {type(error).__name__}")
 
     def _cut(self, recording: Any) -> Iterator[_Stretch]:
         """Decoded as it is read: memory does not grow with a recording."""
@@ -175,7 +182,7 @@ class Transcriber:
             track = recording.source if isinstance(recording.audio, bool) else recording.audio
             recording = track if isinstance(track, Audio) else Audio(track)
         sound = recording if isinstance(recording, Audio) else Audio(recording)
-        blocks = audio_blocks(sound.source, sound.sampling_rate, self._rate)
+        blocks = audio_blocks(sound.source, sound.sampling_rate, self._rate, self._access)
         stretches = quiet_stretches(blocks, self._rate, self._longest)
         start, samples = 0, next(stretches)
         while samples is not None:
@@ -201,6 +208,7 @@ class Transcriber:
     def _hear(self, stretches: Sequence[_Stretch]) -> list[Piece]:
         if not stretches:
             return []
+        self._access.check()
         sounds = self._model.encode([Audio(one.samples, self._rate) for one in stretches], batch_size=len(stretches))
         inputs = [
             self._model.prepare(
@@ -215,7 +223,7 @@ class Transcriber:
             opening = self._tokenizer.encode_prompt(self._form.opening.format(language=self._language), "")
             inputs = [one.followed_by(opening) for one in inputs]
         limits = [self._limit(one.end - one.start) for one in stretches]
-        options = self._model.options(len(inputs), max(limits), 0.0, None, None, 0, ())
+        options = self._model.options(len(inputs), max(limits), 0.0, None, None, 0, (), deadline=self._access.deadline)
         replies = self._model.answer(inputs, options)
         return [self._piece(*each) for each in zip(stretches, replies, limits, strict=True)]
 

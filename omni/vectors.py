@@ -12,6 +12,8 @@ from omni.encoding import as_medium
 from omni.errors import InputError, check_batch_size, shown
 from omni.inputs import Inputs
 from omni.messages import is_token_ids
+from processors import Access
+from processors.access import DEFAULT_ACCESS
 
 if TYPE_CHECKING:
     from omni.model import Model
@@ -22,7 +24,7 @@ _NOTHING = "NULL"
 
 
 def embed(
-    model: "Model", inputs: Any, instruction: Any, batch_size: Any
+    model: "Model", inputs: Any, instruction: Any, batch_size: Any, access: Access
 ) -> Float32[np.ndarray, "width"] | Float32[np.ndarray, "items width"]:
     """The last hidden state of one prompt or of many, of length 1; see `Model.embed`."""
     check_batch_size(batch_size)
@@ -30,15 +32,15 @@ def embed(
     items = [inputs] if single else list(inputs)
     found = [np.zeros((0, model.engine.width), np.float32)]
     for start in range(0, len(items), batch_size):
-        batch = [as_conversation(item, instruction) for item in items[start : start + batch_size]]
-        ready = iter(model.prepare_all([one for one in batch if not isinstance(one, Inputs)], True))
+        batch = [as_conversation(item, instruction, access) for item in items[start : start + batch_size]]
+        ready = iter(model.prepare_all([one for one in batch if not isinstance(one, Inputs)], True, access))
         found.append(model.engine.hidden([(o if isinstance(o, Inputs) else next(ready)).to_prompt() for o in batch]))
     vectors = np.concatenate(found)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
     return vectors[0] if single else vectors
 
 
-def as_conversation(item: Any, instruction: Any) -> Any:
+def as_conversation(item: Any, instruction: Any, access: Access = DEFAULT_ACCESS) -> Any:
     """An item as messages, its instruction the system message; token ids and prepared inputs as they are.
 
     Raises:
@@ -55,7 +57,7 @@ def as_conversation(item: Any, instruction: Any) -> Any:
         return [opening, *item]
     if isinstance(item, str):
         return [opening, {"role": "user", "content": item or _NOTHING}]
-    medium = as_medium(item)
+    medium = as_medium(item, access)
     kind = medium.kind if isinstance(medium, Embedding) else type(medium).__name__.lower()
     return [opening, {"role": "user", "content": [{"type": kind, kind: medium}]}]
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from processors.errors import InputError
 from processors.limits import Limits
@@ -14,22 +14,32 @@ class Deadline:
 
     Args:
         seconds: from now on; no limit when None.
+
+    Raises:
+        InputError: `bad_deadline`, the seconds are not a number above 0.
     """
 
     def __init__(self, seconds: float | None = None):
-        if seconds is not None and not seconds > 0:
+        if seconds is not None and (not isinstance(seconds, int | float) or not seconds > 0):
             raise InputError("bad_deadline", f"a deadline must be a number of seconds above 0, not {seconds!r:.40}")
         self.seconds = seconds
         self._end = None if seconds is None else time.monotonic() + seconds
         self._cancelled = threading.Event()
+        self._parent: Deadline | None = None
 
     def __reduce__(self) -> tuple[type["Deadline"], tuple[float | None]]:
         # Another process has a clock of its own: it gets what is left.
         left = self.remaining()
         return type(self), (None if left is None else max(left, 1e-3),)
 
+    def child(self) -> "Deadline":
+        """Return a deadline of the same moment that can be cancelled without this one."""
+        child = Deadline()
+        child.seconds, child._end, child._parent = self.seconds, self._end, self
+        return child
+
     def cancel(self) -> None:
-        """Ends every reading under this deadline at its next check."""
+        """End every reading under this deadline, and under its children, at the next check."""
         self._cancelled.set()
 
     def remaining(self) -> float | None:
@@ -44,6 +54,8 @@ class Deadline:
         """
         if self._cancelled.is_set():
             raise InputError("cancelled", "reading was cancelled")
+        if self._parent is not None:
+            self._parent.check()
         if self._end is not None and time.monotonic() > self._end:
             raise InputError("deadline", f"not done after {self.seconds:g} s")
 
@@ -61,6 +73,12 @@ class Access:
     limits: Limits = field(default_factory=Limits)
     sources: Sources = field(default_factory=Sources)
     deadline: Deadline = field(default_factory=Deadline, compare=False)
+
+    def of_call(
+        self, limits: Limits | None = None, sources: Sources | None = None, deadline: float | None = None
+    ) -> "Access":
+        """Return the access of one call: what it brings of its own, and else this one's; the deadline starts now."""
+        return replace(self, limits=limits or self.limits, sources=sources or self.sources, deadline=Deadline(deadline))
 
     def check(self) -> None:
         """Raise `InputError` if the time is up; called between blocks, frames and packets."""

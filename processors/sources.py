@@ -25,6 +25,12 @@ class BinaryStream(Protocol):
     def read(self, size: int = ..., /) -> Any: ...
 
 
+class NamedBytes(bytes):
+    """The bytes of a source that was read already, under the name that messages call it."""
+
+    name: str = ""
+
+
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryStream
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
@@ -55,6 +61,8 @@ def describe(source: object) -> str:
         if _DATA.match(text):
             return "the data URI"
         return repr(text if len(text) <= 160 else text[:157] + "...")
+    if isinstance(source, NamedBytes):
+        return source.name
     if isinstance(source, bytes | bytearray | memoryview):
         return f"the input of {memoryview(source).nbytes:,} bytes"
     return f"the {type(source).__name__} given"
@@ -104,6 +112,17 @@ def read_source(source: Source, access: Access = DEFAULT_ACCESS) -> bytes:
     """Reads a whole source into memory; errors as `open_source`."""
     with open_source(source, access, access.limits.source_bytes) as stream:
         return stream.read()
+
+
+def held(source: Any, access: Access = DEFAULT_ACCESS) -> Any:
+    """Return what is slow or costly to open twice (URLs, data URIs, streams) as its bytes; all else as it is."""
+    if not is_source(source) or isinstance(source, bytes | bytearray | memoryview | os.PathLike):
+        return source
+    if isinstance(source, str) and not _DATA.match(source) and not _SCHEME.match(source.lstrip()):
+        return source
+    data = NamedBytes(read_source(source, access))
+    data.name = describe(source)
+    return data
 
 
 def _in_memory(data: bytes | bytearray | memoryview, access: Access, name: str) -> BufferedIOBase:

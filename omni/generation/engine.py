@@ -123,17 +123,17 @@ class Engine:
             session.logits = logits
 
     def logits(self, prompt: Prompt) -> Float[np.ndarray, "tokens vocabulary"]:
-        """Next-token scores after every token of a prompt."""
+        """Next-token scores after every token of a prompt; `not_finite` where they are NaN or infinite."""
         self._check_lengths([prompt])
         chunks = self._chunks(self._session(1, len(prompt)), [prompt], [0], "every_logits")
-        return np.concatenate([np.asarray(chunk[0]) for chunk in chunks])[: len(prompt)]
+        return _finite(np.concatenate([np.asarray(chunk[0]) for chunk in chunks])[: len(prompt)])
 
     def hidden(self, prompts: Sequence[Prompt]) -> Float32[np.ndarray, "batch width"]:
         """The hidden state of each prompt's last token, after the final norm."""
         self._check_lengths(prompts)
         session = self._session(len(prompts), max(len(prompt) for prompt in prompts))
         (found,) = self._chunks(session, prompts, [0] * len(prompts), "hidden")
-        return np.asarray(found)
+        return _finite(np.asarray(found))
 
     def decode(
         self,
@@ -155,13 +155,19 @@ class Engine:
             max_new_tokens: most steps.
             ends: tokens that end a row.
             active: rows still going, kept up to date; the caller may clear a row between steps to end it.
+
+        Raises:
+            InputError: `not_finite`, the scores of a row hold NaN or infinity.
         """
         if session.logits is None:
             raise ValueError("decode needs the logits of a prefill")
         keys = jnp.asarray(np.asarray(seeds, np.uint64).astype(np.uint32))
         tokens = _choose(session.logits, keys, np.int32(0), sampling)
         for step in range(1, max_new_tokens + 1):
-            found = np.where(active, np.asarray(tokens), -1).astype(np.int32)
+            chosen = np.asarray(tokens)
+            if (chosen[active] < 0).any():
+                raise _not_finite()
+            found = np.where(active, chosen, -1).astype(np.int32)
             yield found
             active &= ~np.isin(found, list(ends)) & (session.lengths < self._max_tokens)
             if step == max_new_tokens or not active.any():
@@ -238,6 +244,17 @@ class Engine:
         return capacity
 
 
+def _finite(values: np.ndarray) -> np.ndarray:
+    # bfloat16 has no isfinite of its own in NumPy.
+    if not np.isfinite(values.astype(np.float32, copy=False)).all():
+        raise _not_finite()
+    return values
+
+
+def _not_finite() -> InputError:
+    return InputError("not_finite", "the model's scores hold NaN or infinity: its weights are damaged")
+
+
 def _levels(overlay: Overlay) -> int:
     return 0 if overlay.deepstack is None else len(overlay.deepstack)
 
@@ -295,7 +312,9 @@ def _read_one(graph, state, cache, tokens, positions, counts):
 
 
 def _sample(logits, seeds, step, sampling):
-    return sample(logits, seeds, jnp.full(len(seeds), step), sampling)
+    tokens = sample(logits, seeds, jnp.full(len(seeds), step), sampling)
+    # No token can be chosen from such scores, and argmax would choose one all the same.
+    return jnp.where(jnp.isfinite(logits.max(axis=-1)), tokens, -1)
 
 
 _prefill = Program(_read, static_argnums=(0, 8), donate_argnums=(2,))

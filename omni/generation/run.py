@@ -1,16 +1,19 @@
 """A batch of replies being written: engine steps on one side, text pieces on the other."""
 
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from omni.config import GenerationConfig
 from omni.errors import InputError, is_whole, shown
 from omni.generation.engine import Engine, Session
 from omni.generation.sampling import Sampling
 from omni.generation.text import TextStream
 from omni.tokenizer import Tokenizer
+from processors import Deadline
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Options:
         max_new_tokens: most tokens a reply.
         stop: strings that end a reply.
         ends: token ids that end a reply.
+        deadline: when the replies must be through.
     """
 
     sampling: Sampling
@@ -30,6 +34,7 @@ class Options:
     max_new_tokens: int
     stop: tuple[str, ...]
     ends: frozenset[int]
+    deadline: Deadline = field(default_factory=Deadline)
 
     def __post_init__(self) -> None:
         if not is_whole(self.max_new_tokens) or self.max_new_tokens < 1:
@@ -43,6 +48,37 @@ class Options:
         for string in self.stop:
             if not isinstance(string, str):
                 raise InputError("bad_stop", f"stop must be a string or a list of strings, got {shown(string)} in it")
+
+    @classmethod
+    def fill(
+        cls,
+        default: GenerationConfig,
+        conversations: int,
+        max_new_tokens: int,
+        temperature: float | None,
+        top_p: float | None,
+        top_k: int | None,
+        seed: int | Sequence[int] | None,
+        stop: Sequence[str],
+        deadline: Deadline,
+    ) -> "Options":
+        """Fill in a checkpoint's defaults; a sampling option where the default is greedy turns sampling on."""
+        if temperature is None:
+            temperature = default.temperature or (1.0 if top_p is not None or top_k is not None else 0.0)
+        sampling = Sampling(
+            temperature, default.top_p if top_p is None else top_p, default.top_k if top_k is None else top_k
+        )
+        if seed is None:
+            seeds = [secrets.randbits(32) for _ in range(conversations)]
+        else:
+            several = isinstance(seed, list | tuple) or (isinstance(seed, np.ndarray) and seed.ndim == 1)
+            seeds = list(seed) if several else [seed] * conversations  # type: ignore[arg-type]
+        if len(seeds) != conversations:
+            raise InputError("bad_seed", f"{len(seeds)} seeds were given for {conversations} conversations")
+        # Every seed and string is checked: what a caller passes may be anything.
+        strings: tuple[Any, ...] = tuple(stop) if isinstance(stop, list | tuple) else (stop,)
+        each: tuple[Any, ...] = tuple(seeds)
+        return cls(sampling, each, max_new_tokens, strings, frozenset(default.eos_token_ids), deadline)
 
 
 @dataclass(eq=False)
@@ -66,6 +102,7 @@ def run(engine: Engine, session: Session, rows: Sequence[Row], options: Options)
     active = np.ones(len(rows), bool)
     steps = engine.decode(session, options.sampling, options.seeds, options.max_new_tokens, options.ends, active)
     for tokens in steps:
+        options.deadline.check()
         for i in np.nonzero(tokens >= 0)[0].tolist():
             row, token = rows[i], int(tokens[i])
             if token in options.ends:

@@ -8,13 +8,16 @@ from jaxtyping import Array, Float, Int32, UInt32
 
 from omni.errors import InputError, is_number, is_whole, shown
 
+COLDEST = 1e-4
+"""A temperature below this is greedy: scores divided by it would leave float32, and the best of them always wins."""
+
 
 @dataclass(frozen=True)
 class Sampling:
     """How to choose tokens.
 
     Attributes:
-        temperature: 0 is greedy.
+        temperature: 0 is greedy, and so is what is under 1e-4.
         top_p: smallest set of most likely tokens whose probability reaches this; 1 keeps all.
         top_k: most tokens to choose from; 0 keeps all.
     """
@@ -36,7 +39,7 @@ def sample(
     logits: Float[Array, "batch vocabulary"], seeds: UInt32[Array, "batch"], steps: Int32[Array, "batch"], how: Sampling
 ) -> Int32[Array, "batch"]:
     """One token a row. A row's draw depends on its own logits, seed and step alone, never on its neighbours."""
-    if how.temperature == 0:
+    if how.temperature < COLDEST:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     logits = logits / how.temperature
     candidates = jnp.broadcast_to(jnp.arange(logits.shape[-1], dtype=jnp.int32), logits.shape)

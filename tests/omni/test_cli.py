@@ -2,9 +2,12 @@
 
 import base64
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import media
@@ -17,7 +20,8 @@ import omni
 from omni.cli import main
 from omni.loading import find_directory
 
-SAMPLES = Path(__file__).parents[2] / "samples"
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT / "samples"
 
 
 @pytest.fixture
@@ -119,9 +123,79 @@ def test_a_file_that_breaks_does_not_stop_the_others(run, tiny, photos):
 def test_data_uris_and_names_that_clash(run, tiny, photos):
     uri = "data:image/png;base64," + base64.b64encode((photos / "0.png").read_bytes()).decode()
     assert run("encode", uri, "-o", "e", "-m", tiny)[0] == 0 and written("e") == ["data.safetensors"]
-    shutil.copy(photos / "0.png", photos / "inner" / "0.png")
-    code, _, err = run("encode", "photos/0.png", "photos/inner/0.png", "-o", "f", "-m", tiny)
-    assert code == 2 and "two files would both be written to f/0.png.safetensors" in err and not Path("f").exists()
+    shutil.copy(photos / "inner" / "1.png", photos / "inner" / "0.png")
+    for _ in range(2):
+        code, out, _ = run("encode", "photos/0.png", "photos/inner/0.png", "-o", "f", "-m", tiny)
+        first, second = (omni.Embedding.load(f"f/{name}") for name in sorted(written("f"), reverse=True))
+        assert code == 0 and len(written("f")) == 2 and not np.array_equal(first.tokens, second.tokens)
+    assert "2 of 2 are there already" in out
+
+
+def test_a_changed_file_or_another_checkpoint_is_encoded_again(run, tiny, photos, tmp_path):
+    (photos / "inner" / "bad.png").unlink()
+    assert run("encode", "photos", "-o", "e", "-m", tiny)[0] == 0
+    before = omni.Embedding.load("e/0.png.safetensors").tokens
+    shutil.copy(photos / "inner" / "1.png", photos / "0.png")
+    code, out, _ = run("encode", "photos", "-o", "e", "-m", tiny)
+    assert code == 0 and "2 of 3 are there already" in out and "1 encoded" in out
+    assert not np.array_equal(omni.Embedding.load("e/0.png.safetensors").tokens, before)
+    other = shutil.copytree(tiny, tmp_path / "other")
+    settings = json.loads((other / "preprocessor_config.json").read_text())
+    (other / "preprocessor_config.json").write_text(json.dumps(settings | {"image_mean": [0.4, 0.5, 0.5]}))
+    assert "3 encoded" in run("encode", "photos", "-o", "e", "-m", other)[1]
+    assert "3 encoded" in run("encode", "photos", "-o", "e", "-m", other, "--dtype", "bfloat16")[1]
+
+
+def test_a_file_that_is_no_embedding_is_not_replaced(run, tiny, photos):
+    Path("e").mkdir()
+    Path("e/0.png.safetensors").write_bytes(b"mine")
+    code, out, _ = run("encode", "photos/0.png", "-o", "e", "-m", tiny)
+    assert code == 0 and "1 encoded" in out and len(written("e")) == 2
+    assert Path("e/0.png.safetensors").read_bytes() == b"mine"
+    assert "1 of 1 are there already" in run("encode", "photos/0.png", "-o", "e", "-m", tiny)[1]
+
+
+@pytest.mark.parametrize("name", ["m" * 251, "é" * 125, "a\nb", "\udcff\udcfe", " ", "-x", "%00", "a" * 239])
+def test_no_name_of_a_file_stops_a_folder(run, tiny, photos, name):
+    (photos / "inner" / "bad.png").unlink()
+    shutil.copy(photos / "0.png", photos / f"{name}.png")
+    code, out, err = run("encode", "photos", "-o", "e", "-m", tiny)
+    assert code == 0 and "4 encoded" in out and len(written("e")) == 4, err
+    assert "4 of 4 are there already" in run("encode", "photos", "-o", "e", "-m", tiny)[1]
+    (photos / f"{name}.png").write_bytes(b"no picture any more")
+    code, _, err = run("encode", "photos", "-o", "e", "-m", tiny)
+    assert code == 2 and "not an image" in err
+
+
+@pytest.mark.parametrize(
+    "source", ["http://127.0.0.1:9/" + "x" * 3000, "https://h/?" + "q" * 300, "data:image/png;base64,AAAA"]
+)
+def test_no_source_is_too_odd_for_a_name(run, tiny, photos, source):
+    code, out, err = run("encode", source, "photos/0.png", "-o", "e", "-m", tiny)
+    assert code == 2 and "1 encoded" in out and written("e") == ["0.png.safetensors"]
+    assert len(lines(err)) == 1 and len(err) < 4000
+
+
+def test_ctrl_c_ends_the_program_at_once(tmp_path, photos, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    program = [
+        sys.executable,
+        "-c",
+        "from omni.cli import program; program()",
+        "encode",
+        *["photos/0.png"] * 20_000,
+        "-o",
+        "e",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    running = subprocess.Popen(program, stderr=subprocess.PIPE, text=True, env=environment)
+    while not Path("e").exists():
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, err = running.communicate(timeout=30)
+    assert time.monotonic() - began < 5 and running.returncode == 130 and "Traceback" not in err
+    assert not list(Path("e").rglob("*.part"))
 
 
 # --- inspect ----------------------------------------------------------------------------------------------------------

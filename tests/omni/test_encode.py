@@ -104,13 +104,22 @@ def test_every_way_to_give_a_clip(model):
 
 def test_a_picture_from_a_server(model, tmp_path, monkeypatch):
     (tmp_path / "odd picture.png").write_bytes(as_png(media.image("odd")))
-    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    asked = []
+    monkeypatch.setattr(
+        SimpleHTTPRequestHandler, "log_message", lambda self, *_: asked.append(self.requestline.rsplit(" ", 1)[0])
+    )
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
-        assert_same(model.encode(f"{address}/odd%20picture.png?size=1"), model.encode(media.image("odd")))
+        here = omni.Sources(private=True)
+        found = model.encode(f"{address}/odd%20picture.png?size=1", sources=here)
+        assert_same(found, model.encode(media.image("odd")))
+        assert asked == ["GET /odd%20picture.png?size=1"]  # not once to be told apart and once to be read
         with pytest.raises(omni.InputError, match="HTTP status 404"):
-            model.encode(f"{address}/absent.png")
+            model.encode(f"{address}/absent.png", sources=here)
+        with pytest.raises(omni.InputError) as refusal:
+            model.encode(f"{address}/odd%20picture.png")
+        assert refusal.value.code == "source_address"
         server.shutdown()
 
 
