@@ -72,11 +72,6 @@ def sniff_stream(stream: BufferedIOBase) -> Kind | None:
         stream.seek(0)
 
 
-def is_heif(head: bytes) -> bool:
-    """Whether these first bytes are those of a HEIC picture, which Pillow reads through a plugin only."""
-    return head[4:8] == b"ftyp" and head[8:12] in _IMAGE_BRANDS - {b"avif", b"avis"} and b"avif" not in head[:64]
-
-
 def is_plain_text(head: bytes) -> bool:
     """Whether these first bytes are text. A playlist is: FFmpeg would follow the paths and URLs that it lists."""
     return not any(byte < 9 or 13 < byte < 32 or byte > 126 for byte in head)

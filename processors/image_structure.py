@@ -1,0 +1,361 @@
+"""Image files looked into before a decoder takes memory: what they claim, whether they are whole, what they mean."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BufferedIOBase
+
+from processors.byte_window import ByteWindow
+from processors.errors import InputError
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PIECE = 1 << 20
+_MOST_CHUNKS = 200_000
+_MOST_TAGS = 4096
+_KEPT_CHUNK = 1 << 20
+# What decoding asks for beside the critical chunks: the clear colour and what tells the orientation.
+_KEPT = {b"tRNS", b"eXIf"}
+_KEPT_TEXTS = (b"XML:com.adobe.xmp", b"Raw profile type exif", b"Raw profile type APP1")
+_TIFF_UNITS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_MOST_SCANS = 500
+
+CheckSize = Callable[[int, int, int], None]
+"""Refuses a size: takes width, height and bytes a pixel."""
+
+
+class Damaged(Exception):
+    """What is promised is not there, or contradicts itself."""
+
+
+@dataclass
+class Structure:
+    """What a look into a file told.
+
+    Attributes:
+        stream: what to decode.
+        plugin: what decodes it.
+        levels: how many levels the samples have, where the decoder does not scale them to a whole byte or two.
+        white_is_zero: whether the decoder leaves levels that grow darker.
+        unfinished: whether the file ends before the mark of its end.
+    """
+
+    stream: BufferedIOBase
+    plugin: str
+    levels: int | None = None
+    white_is_zero: bool = False
+    unfinished: bool = False
+
+
+def examine(stream: BufferedIOBase, plugin: str, name: str, check_size: CheckSize) -> Structure:
+    """Look into a file before it is decoded.
+
+    Args:
+        stream: the file, from its start on; seekable.
+        plugin: Pillow's name of its format.
+        name: what messages call it.
+        check_size: refuses what is too large.
+
+    Raises:
+        InputError: of `check_size`; `image_unknown_format`, `image_dtype`: nothing that can be decoded.
+        Damaged: the file is cut short or contradicts itself.
+    """
+    structure = Structure(stream, plugin)
+    if plugin == "PNG":
+        _examine_png(structure, check_size)
+    elif plugin == "JPEG":
+        _examine_jpeg(structure, check_size)
+    elif plugin == "WEBP":
+        _examine_webp(structure, check_size)
+    elif plugin == "GIF":
+        _examine_gif(structure, check_size)
+    elif plugin in ("ICO", "CUR"):
+        _examine_icon(structure, check_size)
+    elif plugin == "ICNS":
+        _examine_icns(structure, check_size)
+    elif plugin == "JPEG2000":
+        _examine_jpeg2000(ByteWindow(stream), check_size)
+    elif plugin == "TIFF":
+        _examine_tiff(structure, name, check_size)
+    elif plugin == "FITS" and b"ZCMPTYPE" in ByteWindow(stream).read(0, 1 << 20):
+        raise InputError("image_unknown_format", f"{name} is a compressed FITS file: decompress it first")
+    structure.stream.seek(0)
+    return structure
+
+
+def _examine_png(structure: Structure, check_size: CheckSize) -> None:
+    """Checks every chunk that decoding needs, and leaves the others out: profiles and texts may be bombs or damaged."""
+    stream = structure.stream
+    size = stream.seek(0, 2)
+    position, segments, dropped, ended, pixels = 8, [(0, 8)], False, False, False
+    for _ in range(_MOST_CHUNKS):
+        stream.seek(position)
+        header = stream.read(8)
+        if len(header) < 8:
+            break
+        length, kind = int.from_bytes(header[:4], "big"), header[4:]
+        end = position + 12 + length
+        needed = not kind[0] & 0x20
+        if end > size and (needed or not pixels):
+            raise Damaged
+        if position == 8:
+            if kind != b"IHDR" or length < 13:
+                raise Damaged
+            width, height, depth, colour = struct.unpack(">IIBB", stream.read(10))
+            channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 4)
+            check_size(width, height, channels * (2 if depth == 16 and channels == 1 else 1))
+            structure.levels = 1 << depth if depth in (1, 2, 4, 16) else None
+        keep = end <= size and (needed or _is_wanted(stream, position + 8, kind, length))
+        if keep and not _is_intact(stream, position, length):
+            if needed:
+                raise Damaged
+            keep = False
+        pixels = pixels or kind == b"IDAT"
+        if keep:
+            segments.append((position, end))
+        dropped = dropped or not keep
+        position = end
+        if kind == b"IEND":
+            ended = True
+            break
+    else:
+        raise Damaged
+    if dropped or not ended:
+        structure.stream = _joined(stream, segments, b"" if ended else b"\x00\x00\x00\x00IEND\xaeB`\x82")
+
+
+def _is_wanted(stream: BufferedIOBase, position: int, kind: bytes, length: int) -> bool:
+    if length > _KEPT_CHUNK:
+        return False
+    if kind in _KEPT:
+        return True
+    stream.seek(position)
+    # A text that zlib holds could be any number of megabytes.
+    return kind in (b"iTXt", b"tEXt") and stream.read(22).startswith(_KEPT_TEXTS)
+
+
+def _is_intact(stream: BufferedIOBase, position: int, length: int) -> bool:
+    stream.seek(position + 4)
+    left, crc = length + 4, 0
+    while left > 0:
+        piece = stream.read(min(left, _PIECE))
+        if not piece:
+            return False
+        crc, left = zlib.crc32(piece, crc), left - len(piece)
+    return crc == int.from_bytes(stream.read(4), "big")
+
+
+def _joined(stream: BufferedIOBase, segments: list[tuple[int, int]], tail: bytes) -> io.BytesIO:
+    out = io.BytesIO()
+    for start, end in segments:
+        stream.seek(start)
+        out.write(stream.read(end - start))
+    out.write(tail)
+    return out
+
+
+def _examine_jpeg(structure: Structure, check_size: CheckSize) -> None:
+    window = ByteWindow(structure.stream)
+    position, scan = 2, None
+    for _ in range(_MOST_TAGS):
+        header = window.read(position, 4)
+        if len(header) < 4 or header[0] != 0xFF:
+            raise Damaged
+        marker, length = header[1], int.from_bytes(header[2:], "big")
+        if marker == 0xFF:  # a fill byte
+            position += 1
+            continue
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # no length follows
+            position += 2
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            frame = window.read(position + 5, 5)
+            if len(frame) < 5:
+                raise Damaged
+            height, width, channels = struct.unpack(">HHB", frame)
+            check_size(width, height, channels)
+            scan = marker
+        if marker == 0xDA:
+            break
+        if marker == 0xD9 or length < 2:
+            raise Damaged
+        position += 2 + length
+    if scan is None:
+        raise Damaged
+    size = window.size
+    if scan in (0xC2, 0xC6, 0xCA, 0xCE) and _count(structure.stream, b"\xff\xda", position) > _MOST_SCANS:
+        raise Damaged  # every scan of a progressive image goes over the whole of it
+    tail = max(position, size - (1 << 16))
+    structure.stream.seek(tail)
+    if b"\xff\xd9" not in structure.stream.read():
+        structure.unfinished = not _count(structure.stream, b"\xff\xd9", position)
+
+
+def _count(stream: BufferedIOBase, what: bytes, position: int) -> int:
+    """How often two bytes stand behind a position."""
+    stream.seek(position)
+    times, last = 0, b""
+    while piece := stream.read(_PIECE):
+        piece = last + piece
+        times += piece.count(what)
+        last = piece[-1:]
+    return times
+
+
+def _examine_webp(structure: Structure, check_size: CheckSize) -> None:
+    window = ByteWindow(structure.stream)
+    head = window.read(0, 30)
+    if len(head) < 30 or int.from_bytes(head[4:8], "little") + 8 > window.size + 1:  # the last padding may be absent
+        raise Damaged
+    kind = head[12:16]
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(head[at : at + 3], "little") + 1 for at in (24, 27))
+        channels = 4
+    elif kind == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        width, height, channels = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, 4
+    elif kind == b"VP8 ":
+        width, height = (int.from_bytes(head[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+        channels = 3
+    else:
+        raise Damaged
+    check_size(width, height, channels)
+
+
+def _examine_gif(structure: Structure, check_size: CheckSize) -> None:
+    window = ByteWindow(structure.stream)
+    head = window.read(0, 13)
+    if len(head) < 13:
+        raise Damaged
+    width, height = struct.unpack_from("<HH", head, 6)
+    position = 13 + (3 << (head[10] & 7) + 1 if head[10] & 0x80 else 0)
+    for _ in range(_MOST_CHUNKS):
+        mark = window.read(position, 10)
+        if mark[:1] == b"," and len(mark) == 10:
+            left, top, across, down = struct.unpack_from("<HHHH", mark, 1)
+            check_size(max(width, left + across), max(height, top + down), 1)
+            return
+        position += 2 if mark[:1] == b"!" else 1
+        if mark[:1] not in (b"!", b"\x00"):
+            break
+        while mark[:1] == b"!" and (length := window.number(position, 1)):
+            position += 1 + length
+        position += mark[:1] == b"!"
+    check_size(width, height, 1)
+
+
+def _examine_icon(structure: Structure, check_size: CheckSize) -> None:
+    """Takes the largest picture of an icon or cursor out of it: as PNG, or as an icon of this one picture."""
+    stream = structure.stream
+    size = stream.seek(0, 2)
+    stream.seek(4)
+    count = int.from_bytes(stream.read(2), "little")
+    best: tuple[tuple[int, int, int], bytes, int, int] | None = None
+    directory = stream.read(16 * count)
+    for at in range(0, len(directory) - 15, 16):
+        entry = directory[at : at + 16]
+        length, offset = struct.unpack_from("<II", entry, 8)
+        if not length or offset + 16 > size:
+            continue
+        bits = int.from_bytes(entry[6:8], "little") if structure.plugin == "ICO" else 0
+        rank = ((entry[0] or 256) * (entry[1] or 256), bits, -offset)
+        if best is None or rank > best[0]:
+            best = rank, entry, length, offset
+    if best is None:
+        raise Damaged
+    _, entry, length, offset = best
+    stream.seek(offset)
+    payload = stream.read(min(length, size))
+    if payload.startswith(_PNG):
+        structure.stream, structure.plugin = io.BytesIO(payload), "PNG"
+        _examine_png(structure, check_size)
+        return
+    if len(payload) < 40:
+        raise Damaged
+    width, height = struct.unpack_from("<ii", payload, 4)
+    bits = int.from_bytes(payload[14:16], "little")
+    check_size(abs(width), abs(height) // 2, 4)
+    entry = entry[:4] + struct.pack("<HHII", 1, bits, len(payload), 22)
+    structure.stream, structure.plugin = io.BytesIO(b"\x00\x00\x01\x00\x01\x00" + entry + payload), "ICO"
+
+
+def _examine_icns(structure: Structure, check_size: CheckSize) -> None:
+    window = ByteWindow(structure.stream)
+    position = 8
+    for _ in range(256):
+        length = window.number(position + 4, 4)
+        if length is None or length < 8:
+            return
+        head = window.read(position + 8, 32)
+        if head.startswith(_PNG):
+            check_size(*struct.unpack_from(">II", head, 16), 4)
+        elif head[4:8] == b"jP  " or head[:4] == b"\xff\x4f\xff\x51":
+            _examine_jpeg2000(ByteWindow(structure.stream, position + 8), check_size)
+        position += length
+
+
+def _examine_jpeg2000(window: ByteWindow, check_size: CheckSize) -> None:
+    """Checks the size that the code stream claims: the boxes around it may claim another."""
+    head = window.read(0, 1 << 16)
+    at = head.find(b"\xff\x4f\xff\x51")
+    size = head[at + 8 : at + 44]
+    if at < 0 or len(size) < 36:
+        raise Damaged
+    right, bottom, left, top, tile_width, tile_height = struct.unpack_from(">6I", size)
+    channels = int.from_bytes(size[32:34], "big")
+    if not tile_width or not tile_height:
+        raise Damaged
+    check_size(right - left, bottom - top, min(channels, 4))
+    if -(-right // tile_width) * -(-bottom // tile_height) > 1 << 16:
+        raise Damaged
+
+
+def _examine_tiff(structure: Structure, name: str, check_size: CheckSize) -> None:
+    window = ByteWindow(structure.stream)
+    order = "little" if window.read(0, 2) == b"II" else "big"
+    wide = window.number(2, 2, order) == 43
+    begin = window.number(8 if wide else 4, 8 if wide else 4, order)
+    if window.read(8, 4) == b"CR\x02\x00":
+        raise InputError("image_unknown_format", f"{name} is a camera's raw file: develop it to JPEG, PNG or TIFF first")
+    count = None if begin is None else window.number(begin, 8 if wide else 2, order)
+    if begin is None or count is None or not 0 < count <= _MOST_TAGS:
+        raise Damaged
+    entry, field = (20, 8) if wide else (12, 4)
+    first, tags = begin + (8 if wide else 2), {}
+    for at in range(first, first + count * entry, entry):
+        tag, kind, items = window.number(at, 2, order), window.number(at + 2, 2, order), window.number(at + 4, field, order)
+        if tag is None or kind is None or items is None:
+            raise Damaged
+        unit = _TIFF_UNITS.get(kind, 1)
+        place: int | None = at + 4 + field
+        if items * unit > field:
+            place = window.number(at + 4 + field, field, order)
+        # Of several values the first: no tag that is asked for here differs between the samples.
+        tags[tag] = window.number(place or 0, unit, order), at
+
+    def value(tag: int, default: int) -> int:
+        told = tags.get(tag, (None, 0))[0]
+        return default if told is None else told
+
+    if 50706 in tags or (value(254, 0) & 1 and 330 in tags):
+        raise InputError("image_unknown_format", f"{name} is a camera's raw file: develop it to JPEG, PNG or TIFF first")
+    bits, samples, white_is_zero = value(258, 1), value(277, 1), value(262, 1) == 0
+    channels = min(samples, 4) if bits <= 8 or samples > 1 else (bits + 7) // 8
+    check_size(value(256, 0), value(257, 0), channels)
+    if 322 in tags or 323 in tags:
+        check_size(value(322, 1), value(323, 1), channels)
+    if value(339, 1) == 3:
+        raise InputError("image_dtype", f"{name} holds floats: convert it to 8-bit or 16-bit levels first")
+    if bits in (12, 16) and samples == 1:
+        structure.levels = 1 << bits
+        structure.white_is_zero = white_is_zero
+        if white_is_zero and bits == 12:  # no plugin knows it: read as black-is-zero, and turned afterwards
+            structure.stream = _with_black_zero(structure.stream, tags[262][1] + 4 + field, order)
+
+
+def _with_black_zero(stream: BufferedIOBase, place: int, order: str) -> io.BytesIO:
+    stream.seek(0)
+    data = bytearray(stream.read())
+    data[place : place + 2] = b"\x01\x00" if order == "little" else b"\x00\x01"
+    return io.BytesIO(bytes(data))
