@@ -1,6 +1,7 @@
 """Image files looked into before a decoder takes memory: what they claim, whether they are whole, what they mean."""
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -20,6 +21,8 @@ _KEPT = {b"tRNS", b"eXIf"}
 _KEPT_TEXTS = (b"XML:com.adobe.xmp", b"Raw profile type exif", b"Raw profile type APP1")
 _TIFF_UNITS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _MOST_SCANS = 500
+_END = b"\xff\xd9"
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 
 CheckSize = Callable[[int, int, int], None]
 """Refuses a size: takes width, height and bytes a pixel."""
@@ -97,6 +100,8 @@ def _examine_png(structure: Structure, check_size: CheckSize) -> None:
         length, kind = int.from_bytes(header[:4], "big"), header[4:]
         end = position + 12 + length
         needed = not kind[0] & 0x20
+        if end > size and kind == b"IEND":
+            break
         if end > size and (needed or not pixels):
             raise Damaged
         if position == 8:
@@ -183,24 +188,44 @@ def _examine_jpeg(structure: Structure, check_size: CheckSize) -> None:
         position += 2 + length
     if scan is None:
         raise Damaged
-    size = window.size
-    if scan in (0xC2, 0xC6, 0xCA, 0xCE) and _count(structure.stream, b"\xff\xda", position) > _MOST_SCANS:
-        raise Damaged  # every scan of a progressive image goes over the whole of it
-    tail = max(position, size - (1 << 16))
-    structure.stream.seek(tail)
-    if b"\xff\xd9" not in structure.stream.read():
-        structure.unfinished = not _count(structure.stream, b"\xff\xd9", position)
+    if scan in _PROGRESSIVE:
+        structure.stream.seek(position)
+        data = structure.stream.read()
+        end = data.find(_END)
+        _check_scans(data[: end if end >= 0 else None])
+        structure.unfinished = end < 0
+        return
+    structure.stream.seek(max(position, window.size - (1 << 16)))
+    if _END not in structure.stream.read():
+        structure.unfinished = not _holds(structure.stream, _END, position)
 
 
-def _count(stream: BufferedIOBase, what: bytes, position: int) -> int:
-    """How often two bytes stand behind a position."""
+def _check_scans(data: bytes) -> None:
+    """Checks the scans of a progressive image: each goes over the whole of it, and together they give every bit."""
+    finest: dict[tuple[int, int], int] = {}
+    for number, start in enumerate(re.finditer(b"\xff\xda", data)):
+        header = data[start.end() : start.end() + 20]
+        components = header[2] if len(header) > 2 else 0
+        if number >= _MOST_SCANS or not 1 <= components <= 4 or len(header) < 6 + 2 * components:
+            raise Damaged
+        first, last, bits = header[3 + 2 * components : 6 + 2 * components]
+        for component in header[3 : 3 + 2 * components : 2]:
+            for place in range(first, min(last, 63) + 1):
+                finest[component, place] = bits & 15
+    components = {component for component, _ in finest}
+    if any(finest.get((component, place), 1) for component in components for place in range(64)):
+        raise Damaged
+
+
+def _holds(stream: BufferedIOBase, what: bytes, position: int) -> bool:
+    """Whether two bytes stand somewhere behind a position."""
     stream.seek(position)
-    times, last = 0, b""
+    last = b""
     while piece := stream.read(_PIECE):
-        piece = last + piece
-        times += piece.count(what)
+        if what in last + piece[:1] or what in piece:
+            return True
         last = piece[-1:]
-    return times
+    return False
 
 
 def _examine_webp(structure: Structure, check_size: CheckSize) -> None:
