@@ -2,23 +2,22 @@
 
 import importlib
 import threading
-from io import BufferedIOBase
 from typing import Any, NoReturn
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageFile
 
+from processors import jpeg_scan, png_rows
 from processors.access import DEFAULT_ACCESS, Access
+from processors.checked_stream import CheckedStream
 from processors.errors import InputError
-from processors.image_arrays import array_image, array_size, view_array
+from processors.image_arrays import array_image, array_size, image_array, view_array
 from processors.image_colours import to_rgb
 from processors.image_formats import plugin_of, start_of_image, unreadable_kind
 from processors.image_metadata import orientation_of
 from processors.image_structure import Damaged, Structure, examine
-from processors.jpeg_scan import is_cut_short
 from processors.limits import DEFAULT_LIMITS
-from processors.shifted_stream import ShiftedStream
 from processors.sources import Source, describe, is_source, open_source
 
 MAX_IMAGE_PIXELS = DEFAULT_LIMITS.image_pixels
@@ -31,6 +30,11 @@ _HEAD = 4096
 # Formats whose fourth channel many programs leave at 0 and mean nothing by it.
 _UNUSED_ALPHA = {"BMP", "DIB", "ICO", "CUR", "TGA"}
 _BYTES = {"I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2, "I": 4, "F": 4}
+# Formats whose pixels end where their size says, and not where the file does.
+_READ_TO_SIZE = {"GIF", "BMP", "DIB", "TIFF", "TGA", "PCX", "SUN", "PSD"}
+# Decoders written in Python take microseconds a pixel; their names are those of a tile.
+_SLOW_DECODERS = {"qoi", "dds_rgb", "ppm_plain", "bmp_rle", "BLP1", "BLP2", "SGI16", "MSP", "ppm", "xpm"}
+_SLOW_PIXELS = 1 << 23
 # One image may be in several places of one call, read by several threads, and opens and loads itself as it is used.
 _LOCKS = [threading.RLock() for _ in range(64)]
 
@@ -53,7 +57,7 @@ def load_image(source: ImageSource, *, access: Access = DEFAULT_ACCESS) -> UInt8
             `image_shape`, `image_dtype`, `image_range`, `image_needs_heif`, `array_unreadable`, or the codes of
             `open_source`.
     """
-    return np.array(open_image(source, access))
+    return image_array(open_image(source, access))
 
 
 def open_image(source: ImageSource, access: Access = DEFAULT_ACCESS) -> Image.Image:
@@ -112,19 +116,18 @@ def _decode(source: Source, access: Access, name: str) -> Image.Image:
         size = stream.seek(0, 2)
         stream.seek(0)
         head = stream.read(_HEAD)
-        if start := start_of_image(head):
-            stream = ShiftedStream(stream, start)
-            head, size = head[start:], size - start
+        start = start_of_image(head)
+        head, size = head[start:], size - start
         plugin = plugin_of(head, size)
         if plugin is None:
             _refuse_format(head, name)
         try:
-            return _decode_stream(stream, plugin, access, name, size)
+            return _decode_stream(CheckedStream(stream, start, access), plugin, access, name, size)
         except BaseException as error:
             _refuse(error, name, plugin)
 
 
-def _decode_stream(stream: BufferedIOBase, plugin: str, access: Access, name: str, size: int) -> Image.Image:
+def _decode_stream(stream: CheckedStream, plugin: str, access: Access, name: str, size: int) -> Image.Image:
     def check_size(width: int, height: int, pixel_bytes: int) -> None:
         _check_pixels(width, height, access, name)
         _check_expansion(width * height * pixel_bytes, size, access, name)
@@ -132,9 +135,16 @@ def _decode_stream(stream: BufferedIOBase, plugin: str, access: Access, name: st
     structure = examine(stream, plugin, name, check_size)
     image = _instance(structure, name)
     check_size(*image.size, _pixel_bytes(image))
+    _check_slow(image, name)
+    stream.ran_out = False
     image.load()
+    # Whether an image may lack its end is not for a setting of the whole process to say.
+    if stream.ran_out and ImageFile.LOAD_TRUNCATED_IMAGES and structure.plugin in _READ_TO_SIZE:
+        raise Damaged
     check_size(*image.size, _pixel_bytes(image))
-    if structure.plugin == "JPEG" and is_cut_short(image, structure.stream, structure.unfinished):
+    if structure.plugin == "JPEG" and jpeg_scan.is_cut_short(image, structure.stream, structure.unfinished):
+        raise Damaged
+    if structure.plugin == "PNG" and png_rows.is_cut_short(image, structure.stream):
         raise Damaged
     access.check()
     return to_rgb(
@@ -157,9 +167,18 @@ def _instance(structure: Structure, name: str) -> ImageFile.ImageFile:
     if structure.plugin not in Image.OPEN:
         Image.init()
     if structure.plugin not in Image.OPEN:
-        raise InputError("image_unknown_format", f"{name} is {structure.plugin}, which this build of Pillow cannot read")
+        raise InputError(
+            "image_unknown_format", f"{name} is {structure.plugin}, which this build of Pillow cannot read"
+        )
     factory, _ = Image.OPEN[structure.plugin]
     return factory(structure.stream, "")  # type: ignore[return-value]
+
+
+def _check_slow(image: ImageFile.ImageFile, name: str) -> None:
+    slow = any(tile[0] in _SLOW_DECODERS for tile in image.tile)
+    if slow and image.width * image.height > _SLOW_PIXELS:
+        what = f"{image.format} of more than {_SLOW_PIXELS:,} pixels is read too slowly: convert it to PNG first"
+        raise InputError("image_too_large", f"{name}: {what}")
 
 
 def _pixel_bytes(image: Image.Image) -> int:
@@ -179,7 +198,7 @@ def _check_expansion(decoded: int, encoded: int, access: Access, name: str) -> N
     if decoded > max(limits.free_bytes, limits.image_expansion * encoded):
         raise InputError(
             "image_too_large",
-            f"{name}: {encoded:,} bytes claim an image of {decoded:,}, more than {limits.image_expansion} times as many",
+            f"{name}: {encoded:,} bytes claim {decoded:,} of pixels, more than {limits.image_expansion} times as many",
         )
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from processors.errors import InputError
@@ -26,7 +27,7 @@ def view_array(source: Any) -> np.ndarray | None:
         if hasattr(source, "__dlpack__"):
             return np.from_dlpack(source)
         return np.asarray(memoryview(source)) if _has_buffer(source) else None
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:
         remedy = "move it to the CPU and hand over a NumPy array"
@@ -42,13 +43,26 @@ def array_image(array: np.ndarray) -> Image.Image:
     """
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
-    if array.dtype == np.uint8:
-        return Image.fromarray(np.ascontiguousarray(array))
-    out = np.empty(array.shape, np.uint8)
-    rows = max(1, _STRIP_LEVELS // max(1, array[0].size))
-    for top in range(0, len(array), rows):
-        out[top : top + rows] = to_eight_bits(array[top : top + rows])
-    return Image.fromarray(out)
+    if array.dtype == np.uint8 and array.flags.c_contiguous:
+        return Image.fromarray(array)
+    height, width = array.shape[:2]
+    out = Image.new({2: "L"}.get(array.ndim) or ("RGB" if array.shape[2] == 3 else "RGBA"), (width, height))
+    rows = max(1, _STRIP_LEVELS // array[0].size)
+    for top in range(0, height, rows):
+        strip = array[top : top + rows]
+        strip = np.ascontiguousarray(strip) if array.dtype == np.uint8 else to_eight_bits(strip)
+        out.paste(Image.fromarray(strip), (0, top))
+    return out
+
+
+def image_array(image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
+    """Return the levels of an RGB image as an array of their own."""
+    out = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _STRIP_LEVELS // image.width)
+    for top in range(0, image.height, rows):
+        # NumPy's own conversion holds the whole image twice on the way.
+        out[top : top + rows] = np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
+    return out
 
 
 def array_size(array: np.ndarray) -> tuple[int, int]:

@@ -9,7 +9,8 @@ from PIL import Image
 from processors.errors import InputError
 
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-_TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT,
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE,

@@ -203,8 +203,10 @@ def _is_spider(head: bytes, size: int) -> bool:
         if len(head) < 108:
             return False
         values = (0.0, *struct.unpack_from(f"{order}27f", head))
-        if not all(value == value and abs(value) < 1e9 and value == int(value) for value in
-                   (values[1], values[2], values[5], values[12], values[13], values[22], values[23])):
+        if not all(
+            value == value and abs(value) < 1e9 and value == int(value)
+            for value in (values[1], values[2], values[5], values[12], values[13], values[22], values[23])
+        ):
             continue
         rows, kind, columns, records, length = values[2], values[5], values[12], values[13], values[22]
         if rows > 0 and columns > 0 and kind in (1, 3, -11, -12, -21, -22) and length == records * values[23] > 0:

@@ -193,11 +193,19 @@ def _examine_jpeg(structure: Structure, check_size: CheckSize) -> None:
         data = structure.stream.read()
         end = data.find(_END)
         _check_scans(data[: end if end >= 0 else None])
-        structure.unfinished = end < 0
+        _end_image(structure, end < 0)
         return
     structure.stream.seek(max(position, window.size - (1 << 16)))
     if _END not in structure.stream.read():
-        structure.unfinished = not _holds(structure.stream, _END, position)
+        _end_image(structure, not _holds(structure.stream, _END, position))
+
+
+def _end_image(structure: Structure, unfinished: bool) -> None:
+    """Adds the mark of a JPEG's end where it is missing: without it a decoder waits for more, whether or not it is."""
+    if unfinished:
+        structure.unfinished = True
+        structure.stream.seek(0)
+        structure.stream = io.BytesIO(structure.stream.read() + _END)
 
 
 def _check_scans(data: bytes) -> None:
@@ -342,14 +350,20 @@ def _examine_tiff(structure: Structure, name: str, check_size: CheckSize) -> Non
     wide = window.number(2, 2, order) == 43
     begin = window.number(8 if wide else 4, 8 if wide else 4, order)
     if window.read(8, 4) == b"CR\x02\x00":
-        raise InputError("image_unknown_format", f"{name} is a camera's raw file: develop it to JPEG, PNG or TIFF first")
+        raise InputError(
+            "image_unknown_format", f"{name} is a camera's raw file: develop it to JPEG, PNG or TIFF first"
+        )
     count = None if begin is None else window.number(begin, 8 if wide else 2, order)
     if begin is None or count is None or not 0 < count <= _MOST_TAGS:
         raise Damaged
     entry, field = (20, 8) if wide else (12, 4)
     first, tags = begin + (8 if wide else 2), {}
     for at in range(first, first + count * entry, entry):
-        tag, kind, items = window.number(at, 2, order), window.number(at + 2, 2, order), window.number(at + 4, field, order)
+        tag, kind, items = (
+            window.number(at, 2, order),
+            window.number(at + 2, 2, order),
+            window.number(at + 4, field, order),
+        )
         if tag is None or kind is None or items is None:
             raise Damaged
         unit = _TIFF_UNITS.get(kind, 1)
@@ -364,7 +378,9 @@ def _examine_tiff(structure: Structure, name: str, check_size: CheckSize) -> Non
         return default if told is None else told
 
     if 50706 in tags or (value(254, 0) & 1 and 330 in tags):
-        raise InputError("image_unknown_format", f"{name} is a camera's raw file: develop it to JPEG, PNG or TIFF first")
+        raise InputError(
+            "image_unknown_format", f"{name} is a camera's raw file: develop it to JPEG, PNG or TIFF first"
+        )
     bits, samples, white_is_zero = value(258, 1), value(277, 1), value(262, 1) == 0
     channels = min(samples, 4) if bits <= 8 or samples > 1 else (bits + 7) // 8
     check_size(value(256, 0), value(257, 0), channels)
@@ -375,7 +391,7 @@ def _examine_tiff(structure: Structure, name: str, check_size: CheckSize) -> Non
     if bits in (12, 16) and samples == 1:
         structure.levels = 1 << bits
         structure.white_is_zero = white_is_zero
-        if white_is_zero and bits == 12:  # no plugin knows it: read as black-is-zero, and turned afterwards
+        if white_is_zero:  # read as black-is-zero by what knows no other, and turned afterwards
             structure.stream = _with_black_zero(structure.stream, tags[262][1] + 4 + field, order)
 
 

@@ -22,13 +22,13 @@ def is_cut_short(image: Image.Image, stream: BufferedIOBase, unfinished: bool) -
     Args:
         image: loaded.
         stream: the file; seekable.
-        unfinished: the mark of its end is missing. Only an image that lacks no more than this is whole.
+        unfinished: the mark of its end was missing. Only an image that lacks no more than this is whole.
     """
     if not unfinished and not _ends_neutral(image):
         return False
     stream.seek(0)
     data = stream.read()
-    end = len(data) if unfinished else data.rfind(_END)
+    end = data.rfind(_END)
     whole, filled = (_decoded(data[:end] + tail + _END, exact=unfinished) for tail in (b"", _FILLING))
     return whole is None or whole != filled
 
@@ -43,7 +43,7 @@ def _ends_neutral(image: Image.Image) -> bool:
 
 
 def _decoded(data: bytes, exact: bool) -> bytes | None:
-    """The levels, whole or an eighth in each direction, which takes a fraction of the time; None: it does not decode."""
+    """The levels, whole or an eighth in each direction, in a fraction of the time; None: it does not decode."""
     image = JpegImageFile(io.BytesIO(data), "")
     if not exact:
         image.draft("L", (max(1, image.width // 8), max(1, image.height // 8)))

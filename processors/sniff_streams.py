@@ -151,7 +151,11 @@ def _mapped_kinds(section: bytes, end: int) -> set[str]:
             kinds.add("audio")
         elif section[at] == 0x06:
             private = descriptors[2:6] if descriptors[:1] == b"\x05" else b""
-            known_audio = private in (b"Opus", b"AC-3", b"EAC3", b"DTS1") or descriptors[:1] in (b"\x6a", b"\x7a", b"\x7b")
+            known_audio = private in (b"Opus", b"AC-3", b"EAC3", b"DTS1") or descriptors[:1] in (
+                b"\x6a",
+                b"\x7a",
+                b"\x7b",
+            )
             kinds |= {"video"} if private in _VIDEO_REGISTRATIONS else {"audio"} if known_audio else set()
         at += 5 + len(descriptors)
     return kinds
@@ -169,7 +173,7 @@ def is_elementary_video(head: bytes) -> bool:
 
 
 def has_audio_frames(window: ByteWindow) -> bool:
-    """Return whether frames of MPEG audio, AAC, AC-3 or DTS follow one another, after no more than zeros or tags cut off.
+    """Return whether frames of MPEG audio, AAC, AC-3 or DTS follow one another, after zeros or little else.
 
     One sync word proves nothing: the next frame has to begin where the one before ends, three times or to the end.
     """

@@ -105,7 +105,7 @@ def is_plain_text(head: bytes) -> bool:
 
 
 def _behind_tags(window: ByteWindow) -> tuple[int, bool]:
-    """Where a file goes on behind ID3 and APE tags, which stand before audio of any format; and whether there are any."""
+    """Where a file goes on behind ID3 and APE tags, which stand before audio of any format; and whether it has any."""
     position = 0
     for number in range(_MOST_TAGS):
         head = window.read(position, 32)

@@ -132,7 +132,9 @@ def test_an_animation_of_avif_is_an_image():
 
 @pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1", b"msf1", b"hevc"])
 def test_heif_is_an_image(brand):
-    data = box(b"ftyp", brand, bytes(4), b"mif1heic") + box(b"meta", bytes(4), box(b"hdlr", bytes(8), b"pict", bytes(13)))
+    data = box(b"ftyp", brand, bytes(4), b"mif1heic") + box(
+        b"meta", bytes(4), box(b"hdlr", bytes(8), b"pict", bytes(13))
+    )
     assert sniff(data) == "image"
     odd = box(b"ftyp", b"xyz1", bytes(4), b"mif1") + box(b"meta", bytes(4), box(b"hdlr", bytes(8), b"pict", bytes(13)))
     assert sniff(odd) == "image"
@@ -406,4 +408,8 @@ def test_a_window_reads_within_its_budget():
 
 
 def test_plain_text():
-    assert is_plain_text(b"ffconcat version 1.0\nfile 'x'\n") and not is_plain_text(b"\x00\x01") and not is_plain_text(b"\xff")
+    assert (
+        is_plain_text(b"ffconcat version 1.0\nfile 'x'\n")
+        and not is_plain_text(b"\x00\x01")
+        and not is_plain_text(b"\xff")
+    )
