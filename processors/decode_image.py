@@ -136,10 +136,14 @@ def _decode_stream(stream: CheckedStream, plugin: str, access: Access, name: str
     image = _instance(structure, name)
     check_size(*image.size, _pixel_bytes(image))
     _check_slow(image, name)
+    to_size = structure.plugin in _READ_TO_SIZE or all(tile[0] == "raw" for tile in image.tile)
+    if structure.plugin == "TIFF" and image.mode:
+        # Else it would ask the limit of the whole process.
+        image.im = Image.core.new(image.mode, getattr(image, "_tile_size", image.size))
     stream.ran_out = False
     image.load()
     # Whether an image may lack its end is not for a setting of the whole process to say.
-    if stream.ran_out and ImageFile.LOAD_TRUNCATED_IMAGES and structure.plugin in _READ_TO_SIZE:
+    if to_size and stream.ran_out and ImageFile.LOAD_TRUNCATED_IMAGES:
         raise Damaged
     check_size(*image.size, _pixel_bytes(image))
     if structure.plugin == "JPEG" and jpeg_scan.is_cut_short(image, structure.stream, structure.unfinished):

@@ -289,7 +289,7 @@ def _examine_icon(structure: Structure, check_size: CheckSize) -> None:
     for at in range(0, len(directory) - 15, 16):
         entry = directory[at : at + 16]
         length, offset = struct.unpack_from("<II", entry, 8)
-        if not length or offset + 16 > size:
+        if not length:
             continue
         bits = int.from_bytes(entry[6:8], "little") if structure.plugin == "ICO" else 0
         rank = ((entry[0] or 256) * (entry[1] or 256), bits, -offset)

@@ -10,9 +10,20 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
+from PIL import Image, ImageFile, PngImagePlugin
 
-from processors import Access, Deadline, ImageConfig, ImageProcessor, InputError, Limits, image_structure, load_image
+from processors import (
+    Access,
+    Deadline,
+    ImageConfig,
+    ImageProcessor,
+    InputError,
+    Limits,
+    image_arrays,
+    image_colours,
+    image_structure,
+    load_image,
+)
 from processors.image import with_pixel_limits
 
 RED, LIME, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
@@ -70,8 +81,16 @@ def tiff(tags, data, order="<", big=False):
 
 
 def grey_tiff(bits, photometric, data, size=(4, 1), order="<", more=()):
-    tags = [(256, 4, size[0]), (257, 4, size[1]), (258, 3, bits), (259, 3, 1), (262, 3, photometric), (277, 3, 1),
-            (278, 4, size[1]), *more]  # fmt: skip
+    tags = [
+        (256, 4, size[0]),
+        (257, 4, size[1]),
+        (258, 3, bits),
+        (259, 3, 1),
+        (262, 3, photometric),
+        (277, 3, 1),
+        (278, 4, size[1]),
+        *more,
+    ]
     return tiff(tags, data, order)
 
 
@@ -217,7 +236,10 @@ READ = {
         png([b"\x1b"] * 2, 2, 3, chunk(b"PLTE", bytes(RED + LIME + BLUE + BLACK)) + chunk(b"tRNS", b"\0\x80")),
         {(0, 0): WHITE, (0, 1): (127, 255, 127), (0, 2): BLUE},
     ),
-    "png clear grey 1": (png([b"\x40"] * 4, 1, 0, chunk(b"tRNS", b"\0\0"), size=(4, 4)), {(0, 0): WHITE, (0, 1): WHITE}),
+    "png clear grey 1": (
+        png([b"\x40"] * 4, 1, 0, chunk(b"tRNS", b"\0\0"), size=(4, 4)),
+        {(0, 0): WHITE, (0, 1): WHITE},
+    ),
     "png clear grey 2": (png([b"\x1b"] * 4, 2, 0, chunk(b"tRNS", b"\0\1")), {(0, 1): WHITE, (0, 0): BLACK}),
     "png clear grey 4": (png([b"\x12"] * 4, 4, 0, chunk(b"tRNS", b"\0\2")), {(0, 1): WHITE, (0, 0): (17,) * 3}),
     "png clear grey 8": (png([b"\x12\x34"] * 4, 8, 0, chunk(b"tRNS", b"\0\x34")), {(0, 1): WHITE, (0, 0): (18,) * 3}),
@@ -238,8 +260,10 @@ READ = {
     "png with half an end": (png(ROWS, 8, 2)[:-6], RED),
     "png and garbage": (png(ROWS, 8, 2) + b"garbage" * 99, RED),
     "png in many chunks": (
-        SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 8, 2, 0, 0, 0))
-        + b"".join(chunk(b"IDAT", bytes([byte])) for byte in zlib.compress(b"".join(b"\0" + row for row in ROWS))) + END,
+        SIGNATURE
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 8, 2, 0, 0, 0))
+        + b"".join(chunk(b"IDAT", bytes([byte])) for byte in zlib.compress(b"".join(b"\0" + row for row in ROWS)))
+        + END,
         RED,
     ),
     "png empty chunks": (png(ROWS, 8, 2, chunk(b"IDAT", b"") * 3), RED),
@@ -260,8 +284,16 @@ READ = {
     "jpeg inks": (INK_JPEG, RED),
     "jpeg restarts": (encoded(smooth(), "JPEG", restart_marker_blocks=2), None),
     "jpeg one pixel": (encoded(Image.new("RGB", (1, 1), RED), "JPEG", quality=100), {(0, 0): RED}),
-    "mpo": (encoded(Image.new("RGB", (16, 16), RED), "MPO", save_all=True,
-                    append_images=[Image.new("RGB", (16, 16), BLUE)], quality=100), RED),  # fmt: skip
+    "mpo": (
+        encoded(
+            Image.new("RGB", (16, 16), RED),
+            "MPO",
+            save_all=True,
+            append_images=[Image.new("RGB", (16, 16), BLUE)],
+            quality=100,
+        ),
+        RED,
+    ),
     # Orientation
     "exif of png": (oriented("PNG", 6), {"size": (32, 16), (0, 0): RED, (31, 0): BLUE}),
     "exif of webp": (oriented("WEBP", 6), {"size": (32, 16), (0, 0): RED, (31, 0): BLUE}),
@@ -297,11 +329,27 @@ READ = {
     "tiff white is zero 12": (grey_tiff(12, 0, b"\xff\xf8\x00\x00\x00\x00"), {(0, 0): BLACK, (0, 2): WHITE}),
     "tiff grey 16 big-endian": (grey_tiff(16, 1, b"\x80\0" * 4, order=">"), {(0, 0): (128,) * 3}),
     "tiff planes": (
-        tiff([(256, 4, 2), (257, 4, 1), (258, 3, (8, 8, 8)), (259, 3, 1), (262, 3, 2), (277, 3, 3), (278, 4, 1),
-              (284, 3, 1)], b"\xff\0\0\0\xff\0"), {(0, 0): RED, (0, 1): LIME}),  # fmt: skip
+        tiff(
+            [
+                (256, 4, 2),
+                (257, 4, 1),
+                (258, 3, (8, 8, 8)),
+                (259, 3, 1),
+                (262, 3, 2),
+                (277, 3, 3),
+                (278, 4, 1),
+                (284, 3, 1),
+            ],
+            b"\xff\0\0\0\xff\0",
+        ),
+        {(0, 0): RED, (0, 1): LIME},
+    ),
     "tiff lab": (encoded(Image.new("LAB", (8, 8), (255, 128, 128)), "TIFF"), WHITE),
     "tiff inks": (encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF"), RED),
-    "tiff jpeg": (encoded(Image.new("RGB", (16, 16), (200, 10, 10)), "TIFF", compression="jpeg", quality=100), (200, 10, 10)),
+    "tiff jpeg": (
+        encoded(Image.new("RGB", (16, 16), (200, 10, 10)), "TIFF", compression="jpeg", quality=100),
+        (200, 10, 10),
+    ),
     "tiff lzw": (encoded(Image.new("RGB", (16, 16), RED), "TIFF", compression="tiff_lzw"), RED),
     "tiff group 4": (encoded(Image.new("1", (16, 16), 1), "TIFF", compression="group4"), WHITE),
     "tiff packbits": (encoded(Image.new("L", (16, 16), 100), "TIFF", compression="packbits"), (100,) * 3),
@@ -315,23 +363,41 @@ READ = {
         (10, 200, 30),
     ),
     "bmp used alpha": (
-        bmp(bytes([30, 200, 10, 0]) * 15 + bytes([30, 200, 10, 255]), 32, 3, 124,
-            struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)),
+        bmp(
+            bytes([30, 200, 10, 0]) * 15 + bytes([30, 200, 10, 255]),
+            32,
+            3,
+            124,
+            struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000),
+        ),
         {(0, 0): WHITE, (0, 3): (10, 200, 30)},
-    ),  # fmt: skip
-    "bmp top-down": (bmp(bytes([0, 0, 255, 0]) * 8 + bytes([255, 0, 0, 0]) * 8, size=(4, -4)), {(0, 0): RED, (3, 0): BLUE}),
+    ),
+    "bmp top-down": (
+        bmp(bytes([0, 0, 255, 0]) * 8 + bytes([255, 0, 0, 0]) * 8, size=(4, -4)),
+        {(0, 0): RED, (3, 0): BLUE},
+    ),
     "bmp 5 bits": (bmp(struct.pack("<H", 0x7C00) * 16, 16), RED),
-    "bmp run-length": (bmp(b"\x04\x01\0\0" * 4 + b"\0\1", 8, 1, palette=bytes(4) + b"\0\0\xff\0" + bytes(254 * 4)), RED),
+    "bmp run-length": (
+        bmp(b"\x04\x01\0\0" * 4 + b"\0\1", 8, 1, palette=bytes(4) + b"\0\0\xff\0" + bytes(254 * 4)),
+        RED,
+    ),
     "bmp as a clipboard holds it": (encoded(Image.new("RGB", (8, 8), RED), "DIB"), RED),
     "ico unused alpha": (icon(dib(RED, 0)), RED),
     "ico alpha": (icon(dib(RED, 255)), RED),
-    "ico largest": (icon(dib(RED), dib(BLUE, side=32), dib(LIME, side=8), sizes=[(16, 16), (32, 32), (8, 8)]),
-                    {"size": (32, 32), (1, 1): BLUE}),  # fmt: skip
-    "ico of 256": (icon(dib(RED), encoded(Image.new("RGB", (256, 256), BLUE)), sizes=[(16, 16), (0, 0)]),
-                   {"size": (256, 256), (1, 1): BLUE}),  # fmt: skip
+    "ico largest": (
+        icon(dib(RED), dib(BLUE, side=32), dib(LIME, side=8), sizes=[(16, 16), (32, 32), (8, 8)]),
+        {"size": (32, 32), (1, 1): BLUE},
+    ),
+    "ico of 256": (
+        icon(dib(RED), encoded(Image.new("RGB", (256, 256), BLUE)), sizes=[(16, 16), (0, 0)]),
+        {"size": (256, 256), (1, 1): BLUE},
+    ),
     "ico png with garbage between": (icon(encoded(Image.new("RGB", (16, 16), RED)) + b"garbage"), RED),
     "cur": (icon(dib(RED), kind=2), RED),
-    "cur largest": (icon(dib(RED), dib(BLUE, side=32), kind=2, sizes=[(16, 16), (32, 32)]), {"size": (32, 32), (1, 1): BLUE}),
+    "cur largest": (
+        icon(dib(RED), dib(BLUE, side=32), kind=2, sizes=[(16, 16), (32, 32)]),
+        {"size": (32, 32), (1, 1): BLUE},
+    ),
     "icns": (encoded(Image.new("RGBA", (16, 16), (255, 0, 0, 255)), "ICNS"), RED),
     "tga unused alpha": (tga(bytes([30, 200, 10, 0]) * 16), (10, 200, 30)),
     "tga run-length": (encoded(Image.new("RGB", (16, 16), RED), "TGA", compression="tga_rle"), RED),
@@ -355,7 +421,10 @@ READ = {
     "jpeg 2000": (encoded(Image.new("RGB", (16, 16), RED), "JPEG2000"), RED),
     "jpeg 2000 code stream": (encoded(Image.new("RGB", (16, 16), RED), "JPEG2000", no_jp2=True), RED),
     "jpeg 2000 grey 16": (encoded(Image.fromarray(np.full((16, 16), 32_768, np.uint16)), "JPEG2000"), (128,) * 3),
-    "psd": (b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 2, 2, 8, 3) + bytes(12) + b"\0\0" + b"\xff" * 4 + bytes(8), RED),
+    "psd": (
+        b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 2, 2, 8, 3) + bytes(12) + b"\0\0" + b"\xff" * 4 + bytes(8),
+        RED,
+    ),
     "sun": (struct.pack(">8I", 0x59A66A95, 2, 2, 24, 12, 1, 0, 0) + b"\0\0\xff" * 4, RED),
     # Modes and arrays
     "hsv": (Image.new("HSV", (4, 4), (0, 255, 255)), RED),
@@ -372,14 +441,16 @@ READ = {
     "moved channels": (np.moveaxis(np.full((3, 4, 6), 9, np.uint8), 0, -1), NINE),
     "big-endian levels": (np.full((4, 4), 32_768, ">u2"), (128,) * 3),
     "one pixel many times": (np.broadcast_to(np.array(NINE, np.uint8), (50, 60, 3)), NINE),
-}  # fmt: skip
+}
 
 REFUSED = {
     # Damaged
     "png bad crc": (PNG[:-20] + bytes([PNG[-20] ^ 1]) + PNG[-19:], "image_corrupt"),
     "png bad crc of a palette": (png([b"\x1b"], 2, 3, chunk(b"PLTE", bytes(12), 7)), "image_corrupt"),
-    "png bad crc of its header": (png(ROWS, 8, 2).replace(b"\x08\x02\0\0\0", b"\x08\x02\0\0\0", 1)[:29] + b"\0\0\0\0"
-                                  + png(ROWS, 8, 2)[33:], "image_corrupt"),  # fmt: skip
+    "png bad crc of its header": (
+        png(ROWS, 8, 2).replace(b"\x08\x02\0\0\0", b"\x08\x02\0\0\0", 1)[:29] + b"\0\0\0\0" + png(ROWS, 8, 2)[33:],
+        "image_corrupt",
+    ),
     "png cut in its pixels": (PNG[: len(PNG) // 2], "image_corrupt"),
     "png short of rows": (png(ROWS[:2], 8, 2, size=(4, 4)), "image_corrupt"),
     "png without pixels": (SIGNATURE + chunk(b"IHDR", HEAD16) + END, "image_corrupt"),
@@ -391,17 +462,24 @@ REFUSED = {
     "jpeg cut and ended": (JPEG[: len(JPEG) // 2] + b"\xff\xd9", "image_corrupt"),
     "jpeg cut late and ended": (JPEG[: int(len(JPEG) * 0.97)] + b"\xff\xd9", "image_corrupt"),
     "jpeg grey, cut and ended": (GREY_JPEG[: len(GREY_JPEG) // 2] + b"\xff\xd9", "image_corrupt"),
-    "jpeg restarts, cut and ended": (encoded(smooth(), "JPEG", restart_marker_blocks=2)[:900] + b"\xff\xd9", "image_corrupt"),
+    "jpeg restarts, cut and ended": (
+        encoded(smooth(), "JPEG", restart_marker_blocks=2)[:900] + b"\xff\xd9",
+        "image_corrupt",
+    ),
     "jpeg progressive, cut": (PROGRESSIVE[: len(PROGRESSIVE) // 2], "image_corrupt"),
     "jpeg progressive, scans missing": (PROGRESSIVE[: PROGRESSIVE.rfind(b"\xff\xda")] + b"\xff\xd9", "image_corrupt"),
     "jpeg progressive, too many scans": (
-        PROGRESSIVE[:-2] + PROGRESSIVE[PROGRESSIVE.rfind(b"\xff\xda") : -2] * 600 + b"\xff\xd9", "image_corrupt"),
+        PROGRESSIVE[:-2] + PROGRESSIVE[PROGRESSIVE.rfind(b"\xff\xda") : -2] * 600 + b"\xff\xd9",
+        "image_corrupt",
+    ),
     "jpeg without a scan": (JPEG[: JPEG.index(b"\xff\xda")] + b"\xff\xd9", "image_corrupt"),
     "jpeg start alone": (b"\xff\xd8\xff", "image_corrupt"),
     "webp cut": (WEBP[: len(WEBP) - 10], "image_corrupt"),
     "webp lossless cut": (LOSSLESS[: len(LOSSLESS) // 2], "image_corrupt"),
     "webp cut, its size made to fit": (
-        b"RIFF" + struct.pack("<I", len(WEBP) // 2 - 8) + WEBP[8 : len(WEBP) // 2], "image_corrupt"),
+        b"RIFF" + struct.pack("<I", len(WEBP) // 2 - 8) + WEBP[8 : len(WEBP) // 2],
+        "image_corrupt",
+    ),
     "webp of no chunk": (b"RIFF\x04\0\0\0WEBP", "image_corrupt"),
     "gif cut": (gif()[:30], "image_corrupt"),
     "gif header alone": (gif()[:13], "image_corrupt"),
@@ -424,14 +502,22 @@ REFUSED = {
     "spider": (encoded(Image.new("F", (16, 16)), "SPIDER"), "image_dtype"),
     "tiff int 32 beyond 16 bits": (encoded(Image.fromarray(np.full((4, 4), 70_000, np.int32)), "TIFF"), "image_range"),
     "raw file": (b"II*\0\x10\0\0\0CR\x02\0" + bytes(99), "image_unknown_format"),
-    "digital negative": (tiff([(254, 3, 1), (256, 4, 4), (257, 4, 1), (258, 3, 8), (262, 3, 1), (50_706, 4, 1)], bytes(4)),
-                         "image_unknown_format"),  # fmt: skip
+    "digital negative": (
+        tiff([(254, 3, 1), (256, 4, 4), (257, 4, 1), (258, 3, 8), (262, 3, 1), (50_706, 4, 1)], bytes(4)),
+        "image_unknown_format",
+    ),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "image_unknown_format"),
     "compressed fits": (b"SIMPLE  =                    T" + b"ZCMPTYPE" + bytes(3000), "image_unknown_format"),
     # Bombs
     "png bomb": (encoded(Image.new("1", (9000, 9000))), "image_too_large"),
-    "png claim": (SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 6, 0, 0, 0)), "image_too_large"),
-    "png small claim": (SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 6000, 6000, 8, 6, 0, 0, 0)), "image_too_large"),
+    "png claim": (
+        SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 6, 0, 0, 0)),
+        "image_too_large",
+    ),
+    "png small claim": (
+        SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 6000, 6000, 8, 6, 0, 0, 0)),
+        "image_too_large",
+    ),
     "jpeg claim": (claim("JPEG", 65_500, 65_500), "image_too_large"),
     "jpeg small claim": (claim("JPEG", 9000, 9000), "image_too_large"),
     "webp bomb": (encoded(Image.new("RGB", (5000, 5000)), "WEBP", lossless=True, method=0), "image_too_large"),
@@ -442,12 +528,27 @@ REFUSED = {
     "bmp run-length claim": (bmp(b"\0\1", 8, 1, size=(10_000, 10_000), palette=bytes(1024)), "image_too_large"),
     "tiff claim": (grey_tiff(8, 1, b"", (60_000, 60_000)), "image_too_large"),
     "tiff tile claim": (grey_tiff(8, 1, b"", (16, 16), more=[(322, 4, 60_000), (323, 4, 60_000)]), "image_too_large"),
-    "jpeg 2000 claim": (encoded(Image.new("RGB", (16, 16)), "JPEG2000", no_jp2=True).replace(
-        struct.pack(">II", 16, 16), struct.pack(">II", 90_000, 90_000), 1), "image_too_large"),
-    "ico png claim": (icon(SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 9000, 9000, 8, 6, 0, 0, 0))), "image_too_large"),
+    "jpeg 2000 claim": (
+        encoded(Image.new("RGB", (16, 16)), "JPEG2000", no_jp2=True).replace(
+            struct.pack(">II", 16, 16), struct.pack(">II", 90_000, 90_000), 1
+        ),
+        "image_too_large",
+    ),
+    "ico png claim": (
+        icon(SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 9000, 9000, 8, 6, 0, 0, 0))),
+        "image_too_large",
+    ),
     "ico dib claim": (icon(struct.pack("<IiiHHIIiiII", 40, 9000, 18_000, 1, 32, 0, 0, 0, 0, 0, 0)), "image_too_large"),
-    "icns png claim": (b"icns" + struct.pack(">I", 60) + b"ic07" + struct.pack(">I", 52) + SIGNATURE
-                       + chunk(b"IHDR", struct.pack(">IIBBBBB", 9000, 9000, 8, 6, 0, 0, 0)) + bytes(11), "image_too_large"),
+    "icns png claim": (
+        b"icns"
+        + struct.pack(">I", 60)
+        + b"ic07"
+        + struct.pack(">I", 52)
+        + SIGNATURE
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 9000, 9000, 8, 6, 0, 0, 0))
+        + bytes(11),
+        "image_too_large",
+    ),
     "tga claim": (tga(b"\xff\0\0\0\0", 10, size=(9000, 9000)), "image_too_large"),
     "qoi claim": (b"qoif" + struct.pack(">IIBB", 9000, 9000, 4, 0) + b"\xfd" * 9, "image_too_large"),
     "psd claim": (b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 9000, 9000, 8, 3) + bytes(62), "image_too_large"),
@@ -470,7 +571,7 @@ REFUSED = {
     "dictionary": ({"image": 1}, "image_unknown_format"),
     "a number": (3, "image_unknown_format"),
     "a function": (len, "image_unknown_format"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", READ)
@@ -526,8 +627,22 @@ def test_every_cut_of_every_format_is_refused():
                 load_image(data[: len(data) * tenth // 10])
 
 
-@pytest.mark.parametrize("name", ["png cut in its pixels", "jpeg cut", "jpeg cut and ended", "webp cut", "gif cut",
-                                  "bmp cut", "tiff cut", "tiff lzw cut", "tga cut", "png bad crc", "ppm cut"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "png cut in its pixels",
+        "jpeg cut",
+        "jpeg cut and ended",
+        "webp cut",
+        "gif cut",
+        "bmp cut",
+        "tiff cut",
+        "tiff lzw cut",
+        "tga cut",
+        "png bad crc",
+        "ppm cut",
+    ],
+)
 def test_a_setting_of_the_whole_process_lets_nothing_cut_through(name, monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(InputError):
@@ -548,3 +663,214 @@ def test_pillows_own_limit_neither_warns_nor_changes(form, most, monkeypatch):
         warnings.simplefilter("error")
         assert load_image(data).shape == (64, 96, 3)
     assert most == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF", "TIFF", "JPEG", "WEBP", "AVIF"])
+def test_one_image_in_many_threads(form, tmp_path):
+    path = tmp_path / "image"
+    path.write_bytes(frames(form) if form in ("GIF", "TIFF", "WEBP", "AVIF") else encoded(smooth(400, 300), form))
+    want = load_image(path)
+    for _ in range(3):
+        image, made, start = Image.open(path), [], threading.Barrier(16)
+
+        def read(image=image, made=made, start=start):
+            start.wait()
+            try:
+                made.append(load_image(image))
+            except BaseException as error:  # shown by the comparison below
+                made.append(error)
+
+        threads = [threading.Thread(target=read) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(made) == 16
+        for pixels in made:
+            np.testing.assert_array_equal(pixels, want)
+
+
+def test_one_image_many_times_in_a_list(tmp_path):
+    path = tmp_path / "image.png"
+    path.write_bytes(PNG)
+    made = ImageProcessor()([Image.open(path)] * 8)
+    assert len(made.grid_thw) == 8 and (made.pixels.reshape(8, -1) == made.pixels.reshape(8, -1)[0]).all()
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "TIFF", "BMP"])
+def test_a_closed_image_is_called_closed(form, tmp_path):
+    path = tmp_path / "image"
+    path.write_bytes(encoded(smooth(), form))
+    with Image.open(path) as image:
+        pass
+    gone = Image.open(path)
+    gone.load()
+    gone.close()
+    for closed in (image, gone):
+        with pytest.raises(InputError) as refusal:
+            load_image(closed)
+        assert refusal.value.code == "image_closed" and "closed" in str(refusal.value)
+    with Image.open(path) as loaded:
+        loaded.load()
+    assert load_image(loaded).shape == (64, 96, 3)
+    file = io.BytesIO(path.read_bytes())
+    lazy = Image.open(file)
+    file.close()
+    with pytest.raises(InputError) as refusal:
+        load_image(lazy)
+    assert refusal.value.code == "image_closed"
+
+
+@pytest.mark.parametrize("form", ["GIF", "TIFF", "WEBP", "PNG"])
+def test_of_an_open_image_the_frame_that_it_shows(form):
+    image = Image.open(io.BytesIO(frames(form, **({"lossless": True} if form == "WEBP" else {}))))
+    for number, colour in ((2, BLUE), (0, RED), (1, LIME)):
+        image.seek(number)
+        assert load_image(image)[5, 5].tolist() == list(colour) and image.tell() == number
+
+
+class Panic(BaseException):
+    """Like what a library written in Rust raises."""
+
+
+Panic.__name__ = "PanicException"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RecursionError(),
+        struct.error("x"),
+        OverflowError(),
+        Panic(),
+        SyntaxError("x"),
+        AssertionError(),
+        EOFError(),
+        KeyError("x"),
+        zlib.error("x"),
+        UserWarning("at 0x7f00dead00"),
+        NotImplementedError(),
+    ],
+)
+@pytest.mark.parametrize("place", ["open", "load"])
+def test_whatever_a_decoder_raises_becomes_one_error(error, place, monkeypatch):
+    def fail(*args, **options):
+        raise error
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "_open" if place == "open" else "load", fail)
+    with pytest.raises(InputError) as refusal:
+        load_image(PNG)
+    assert refusal.value.code == ("image_too_large" if isinstance(error, MemoryError) else "image_corrupt")
+    assert "0x" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_what_ends_a_program_ends_it(error, monkeypatch):
+    def fail(*args, **options):
+        raise error
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", fail)
+    with pytest.raises(error):
+        load_image(PNG)
+
+
+def test_a_deadline_ends_a_slow_decoder():
+    cancelled = Deadline()
+    cancelled.cancel()
+    for source in (PNG, smooth(), FLAT):
+        with pytest.raises(InputError) as refusal:
+            load_image(source, access=Access(deadline=cancelled))
+        assert refusal.value.code == "cancelled"
+    noise = Image.fromarray(np.random.RandomState(0).randint(0, 256, (300, 300, 3)).astype(np.uint8))
+    with pytest.raises(InputError) as refusal:
+        load_image(encoded(noise, "QOI"), access=Access(deadline=Deadline(0.05)))
+    assert refusal.value.code == "deadline"
+
+
+def test_slow_decoders_get_small_images():
+    with pytest.raises(InputError, match="PNG") as refusal:
+        load_image(b"P3\n4000 3000\n255\n" + b"1 " * 100_000)
+    assert refusal.value.code == "image_too_large"
+
+
+@pytest.mark.parametrize(
+    ("limits", "source"),
+    [
+        ({"image_pixels": 6143}, PNG),
+        ({"image_pixels": 6143}, smooth()),
+        ({"image_pixels": 23}, FLAT),
+        ({"free_bytes": 1000, "image_expansion": 2}, encoded(Image.new("RGB", (50, 50)))),
+        ({"resized_pixels": 6000}, PNG),
+        ({"media_tokens": 5}, PNG),
+    ],
+)
+def test_limits_are_those_of_the_call(limits, source):
+    with pytest.raises(InputError) as refusal:
+        ImageProcessor()(source, access=Access(Limits(**limits)))
+    assert refusal.value.code == "image_too_large"
+    ImageProcessor()(source)
+
+
+def test_the_limit_of_encoded_bytes(tmp_path):
+    path = tmp_path / "image.png"
+    path.write_bytes(PNG)
+    with pytest.raises(InputError) as refusal:
+        load_image(path, access=Access(Limits(image_bytes=len(PNG) - 1)))
+    assert refusal.value.code == "source_too_large"
+
+
+def test_a_message_cannot_ask_for_more_than_the_limit():
+    dot = encoded(Image.new("RGB", (1, 1)))
+    with pytest.raises(InputError) as refusal:
+        ImageProcessor()(dot, min_pixels=40_000_000, max_pixels=50_000_000)
+    assert refusal.value.code == "image_too_large"
+    assert len(ImageProcessor()(dot, max_pixels=1 << 60).grid_thw) == 1
+
+
+@pytest.mark.parametrize(
+    "value", ["5", float("nan"), float("inf"), True, 2**70, -1, 0, 1.5, [5], np.float32("nan"), -(2**70)]
+)
+def test_pixel_limits_are_whole_numbers(value):
+    for options in ((value, None), (None, value)):
+        with pytest.raises(InputError) as refusal:
+            with_pixel_limits(ImageConfig(), *options)
+        assert refusal.value.code == "pixel_limits" and len(str(refusal.value)) < 200
+    config = with_pixel_limits(ImageConfig(), np.int64(4096), 8192.0)
+    assert (config.min_pixels, config.max_pixels) == (4096, 8192) and type(config.max_pixels) is int
+
+
+def test_strips_give_what_the_whole_gives(monkeypatch):
+    rng = np.random.RandomState(0)
+    layers = [Image.fromarray(rng.randint(0, 256, (90, 70, 4)).astype(np.uint8))]
+    layers += [layers[0].convert("LA"), Image.fromarray(rng.randint(0, 65_536, (90, 70)).astype(np.uint16))]
+    want = [load_image(layer) for layer in layers]
+    paper = Image.new("RGBA", (70, 90), "white")
+    paper.alpha_composite(layers[0])
+    np.testing.assert_array_equal(want[0], np.asarray(paper.convert("RGB")))
+    monkeypatch.setattr(image_colours, "_STRIP_PIXELS", 70 * 13)
+    monkeypatch.setattr(image_arrays, "_STRIP_LEVELS", 70 * 7)
+    for layer, pixels in zip(layers, want, strict=True):
+        np.testing.assert_array_equal(load_image(layer), pixels)
+    deep = rng.randint(0, 65_536, (90, 70, 3)).astype(np.uint16)
+    np.testing.assert_array_equal(load_image(deep), np.rint(deep / 257).astype(np.uint8))
+    turned = np.asarray(layers[0])[::-1, :, :3]
+    np.testing.assert_array_equal(load_image(turned), turned)
+
+
+def test_heic(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    image = smooth(64, 48)
+    buffer = io.BytesIO()
+    heif.from_pillow(image).save(buffer, quality=95)
+    before = dict(Image.OPEN)
+    made = load_image(buffer.getvalue())
+    assert before == Image.OPEN  # nothing of the whole process is changed
+    assert np.abs(made.astype(int) - np.asarray(image)).mean() < 6
+    for data in (buffer.getvalue()[:-200], buffer.getvalue()[:100]):
+        with pytest.raises(InputError) as refusal:
+            load_image(data)
+        assert refusal.value.code == "image_corrupt"
+    with pytest.raises(InputError) as refusal:
+        load_image(buffer.getvalue(), access=Access(Limits(image_pixels=100)))
+    assert refusal.value.code == "image_too_large"

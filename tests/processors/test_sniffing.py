@@ -105,8 +105,29 @@ def ogg_page(payload, serial, first=True):
     return head + lengths + payload
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "AVIF", "ICO", "JPEG2000",
-                                  "ICNS", "TGA", "PCX", "SGI", "DDS", "QOI", "MPO"])  # fmt: skip
+@pytest.mark.parametrize(
+    "form",
+    [
+        "PNG",
+        "JPEG",
+        "GIF",
+        "BMP",
+        "DIB",
+        "TIFF",
+        "WEBP",
+        "PPM",
+        "AVIF",
+        "ICO",
+        "JPEG2000",
+        "ICNS",
+        "TGA",
+        "PCX",
+        "SGI",
+        "DDS",
+        "QOI",
+        "MPO",
+    ],
+)
 def test_pictures_are_told_by_their_bytes(form, tmp_path):
     path = tmp_path / "picture.mp3"
     path.write_bytes(picture(form))
@@ -140,31 +161,77 @@ def test_heif_is_an_image(brand):
     assert sniff(odd) == "image"
 
 
-@pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG", "MP3", "AIFF", "AU", "RF64", "CAF", "W64", "WAVEX", "SVX", "VOC",
-                                  "NIST", "PVF", "AVR"])  # fmt: skip
+@pytest.mark.parametrize(
+    "form",
+    ["WAV", "FLAC", "OGG", "MP3", "AIFF", "AU", "RF64", "CAF", "W64", "WAVEX", "SVX", "VOC", "NIST", "PVF", "AVR"],
+)
 def test_audio_is_told_by_its_bytes(form):
     assert sniff(audio(form)) == "audio"
 
 
 @pytest.mark.parametrize(
     ("container", "codec"),
-    [("mp4", "libx264"), ("mov", "libx264"), ("matroska", "libx264"), ("webm", "libvpx"), ("avi", "mpeg4"),
-     ("mpegts", "libx264"), ("flv", "libx264"), ("mpeg", "mpeg2video"), ("vob", "mpeg2video"), ("h264", "libx264"),
-     ("asf", "libx264"), ("3gp", "mpeg4"), ("ivf", "libvpx"), ("mpegts", "mpeg2video"), ("mpeg2video", "mpeg2video"),
-     ("ogg", "libvpx"), ("nut", "mpeg4"), ("ismv", "libx264"), ("yuv4mpegpipe", "rawvideo"),
-     ("mxf", "mpeg2video"), ("hevc", "libx265"), ("rm", "rv10"), ("mpegts", "libx265")],
-)  # fmt: skip
+    [
+        ("mp4", "libx264"),
+        ("mov", "libx264"),
+        ("matroska", "libx264"),
+        ("webm", "libvpx"),
+        ("avi", "mpeg4"),
+        ("mpegts", "libx264"),
+        ("flv", "libx264"),
+        ("mpeg", "mpeg2video"),
+        ("vob", "mpeg2video"),
+        ("h264", "libx264"),
+        ("asf", "libx264"),
+        ("3gp", "mpeg4"),
+        ("ivf", "libvpx"),
+        ("mpegts", "mpeg2video"),
+        ("mpeg2video", "mpeg2video"),
+        ("ogg", "libvpx"),
+        ("nut", "mpeg4"),
+        ("ismv", "libx264"),
+        ("yuv4mpegpipe", "rawvideo"),
+        ("mxf", "mpeg2video"),
+        ("hevc", "libx265"),
+        ("rm", "rv10"),
+        ("mpegts", "libx265"),
+    ],
+)
 def test_videos_are_told_by_their_bytes(container, codec):
     assert sniff(muxed(container, video_codec=codec)) == "video"
 
 
 AUDIO_ALONE = [
-    ("mp4", "aac"), ("mov", "pcm_s16le"), ("ipod", "aac"), ("3gp", "aac"), ("matroska", "aac"), ("webm", "libopus"),
-    ("adts", "aac"), ("mpegts", "aac"), ("mpegts", "mp2"), ("mpegts", "ac3"), ("mpegts", "libopus"), ("flv", "aac"),
-    ("flv", "libmp3lame"), ("asf", "wmav2"), ("avi", "pcm_s16le"), ("mpeg", "mp2"), ("vob", "ac3"), ("ogg", "libopus"),
-    ("ogg", "flac"), ("mp3", "libmp3lame"), ("mp2", "mp2"), ("ac3", "ac3"), ("eac3", "eac3"),
-    ("caf", "pcm_s16le"), ("w64", "pcm_s16le"), ("au", "pcm_s16be"), ("tta", "tta"), ("wv", "wavpack"), ("rm", "ac3"),
-]  # fmt: skip
+    ("mp4", "aac"),
+    ("mov", "pcm_s16le"),
+    ("ipod", "aac"),
+    ("3gp", "aac"),
+    ("matroska", "aac"),
+    ("webm", "libopus"),
+    ("adts", "aac"),
+    ("mpegts", "aac"),
+    ("mpegts", "mp2"),
+    ("mpegts", "ac3"),
+    ("mpegts", "libopus"),
+    ("flv", "aac"),
+    ("flv", "libmp3lame"),
+    ("asf", "wmav2"),
+    ("avi", "pcm_s16le"),
+    ("mpeg", "mp2"),
+    ("vob", "ac3"),
+    ("ogg", "libopus"),
+    ("ogg", "flac"),
+    ("mp3", "libmp3lame"),
+    ("mp2", "mp2"),
+    ("ac3", "ac3"),
+    ("eac3", "eac3"),
+    ("caf", "pcm_s16le"),
+    ("w64", "pcm_s16le"),
+    ("au", "pcm_s16be"),
+    ("tta", "tta"),
+    ("wv", "wavpack"),
+    ("rm", "ac3"),
+]
 
 
 @pytest.mark.parametrize(("container", "codec"), AUDIO_ALONE)
@@ -177,9 +244,17 @@ def test_a_container_of_audio_alone_is_audio(container, codec, rate):
 
 @pytest.mark.parametrize(
     ("container", "audio_codec", "video_codec"),
-    [("mpegts", "aac", "libx264"), ("flv", "aac", "libx264"), ("mpeg", "mp2", "mpeg2video"), ("mp4", "aac", "libx264"),
-     ("matroska", "aac", "libx264"), ("asf", "wmav2", "mpeg4"), ("avi", "mp2", "mpeg4"), ("ogg", "libopus", "libvpx")],
-)  # fmt: skip
+    [
+        ("mpegts", "aac", "libx264"),
+        ("flv", "aac", "libx264"),
+        ("mpeg", "mp2", "mpeg2video"),
+        ("mp4", "aac", "libx264"),
+        ("matroska", "aac", "libx264"),
+        ("asf", "wmav2", "mpeg4"),
+        ("avi", "mp2", "mpeg4"),
+        ("ogg", "libopus", "libvpx"),
+    ],
+)
 def test_audio_beside_video_is_a_video(container, audio_codec, video_codec):
     assert sniff(muxed(container, audio_codec, video_codec)) == "video"
 
@@ -236,8 +311,19 @@ def test_streams_that_begin_together_in_ogg(starts, kind):
     assert sniff(data + cover) == kind
 
 
-@pytest.mark.parametrize("before", [id3(), id3(bytes(200)), id3(bytes(100_000)), id3(b"\xff\xfb\x90\x64G" * 40_000),
-                                    id3(bytes(60), footer=True), id3(b"a") + id3(b"b"), ape(), id3(b"x") + ape()])  # fmt: skip
+@pytest.mark.parametrize(
+    "before",
+    [
+        id3(),
+        id3(bytes(200)),
+        id3(bytes(100_000)),
+        id3(b"\xff\xfb\x90\x64G" * 40_000),
+        id3(bytes(60), footer=True),
+        id3(b"a") + id3(b"b"),
+        ape(),
+        id3(b"x") + ape(),
+    ],
+)
 def test_tags_may_stand_before_audio(before):
     adts = muxed("adts", "aac")
     for data in (audio("FLAC"), audio("MP3"), adts, audio("WAV"), audio("AIFF"), muxed("ac3", "ac3"), b"damaged"):
@@ -334,10 +420,23 @@ def test_arrays_of_other_libraries_are_told_by_their_shape():
 
 @pytest.mark.parametrize(
     "source",
-    [b"plain words", b"\x00" * 64, {}, None, [], [b"x"], np.zeros((2, 2, 2, 2, 2)), np.float32(1), b"FORM\0\0\0\x10ILBM",
-     b"RIFF\0\0\0\x10ACON", b"G" + bytes(187) + b"H" * 200, b"\xff\xfb\x90\x64" + bytes(3000),
-     "\ufeffSome text".encode("utf-16-le") * 50, bytes(range(256)) * 16],
-)  # fmt: skip
+    [
+        b"plain words",
+        b"\x00" * 64,
+        {},
+        None,
+        [],
+        [b"x"],
+        np.zeros((2, 2, 2, 2, 2)),
+        np.float32(1),
+        b"FORM\0\0\0\x10ILBM",
+        b"RIFF\0\0\0\x10ACON",
+        b"G" + bytes(187) + b"H" * 200,
+        b"\xff\xfb\x90\x64" + bytes(3000),
+        "\ufeffSome text".encode("utf-16-le") * 50,
+        bytes(range(256)) * 16,
+    ],
+)
 def test_anything_else_is_refused(source):
     with pytest.raises(InputError) as refusal:
         sniff(source)
@@ -356,7 +455,8 @@ HUGE = (1 << 64) - 1
         b"\x1aE\xdf\xa3\x01" + b"\xff" * 7 + b"\x18\x53\x80\x67\x01" + b"\xfe" * 7 + b"\x16\x54\xae\x6b\x10",
         b"\x1aE\xdf\xa3\x80" + b"\xec\x80" * 100_000,
         bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c") + b"\xff" * 200,
-        bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c") + struct.pack("<QIH", 1 << 40, 9, 0)
+        bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+        + struct.pack("<QIH", 1 << 40, 9, 0)
         + (bytes.fromhex("b503bf5f2ea9cf118ee300c00c205365") + struct.pack("<Q", 1 << 40) + bytes(22)) * 5000,
         b"FLV\x01\x05\xff\xff\xff\xff" + bytes(100),
         b"FLV\x01\x05\x00\x00\x00\x09" + bytes(1 << 20),
@@ -372,7 +472,7 @@ HUGE = (1 << 64) - 1
         b"\xff\xfb\x90\x64" * 200_000,
         b"\x7f\xfe\x80\x01" * 200_000,
     ],
-)  # fmt: skip
+)
 def test_a_walk_ends(data):
     """Sizes of 2**64, elements without number and without length: a kind or a refusal, soon and of few bytes."""
     began = time.perf_counter()
