@@ -12,11 +12,12 @@ from processors import jpeg_scan, png_rows
 from processors.access import DEFAULT_ACCESS, Access
 from processors.checked_stream import CheckedStream
 from processors.errors import InputError
+from processors.examine_image import examine
 from processors.image_arrays import array_image, array_size, image_array, view_array
 from processors.image_colours import to_rgb
 from processors.image_formats import plugin_of, start_of_image, unreadable_kind
 from processors.image_metadata import orientation_of
-from processors.image_structure import Damaged, Structure, examine
+from processors.image_structure import Damaged, Structure
 from processors.limits import DEFAULT_LIMITS
 from processors.sources import Source, describe, is_source, open_source
 
@@ -107,8 +108,9 @@ def _convert_image(image: Image.Image, access: Access, name: str) -> Image.Image
 def _is_closed(image: Image.Image) -> bool:
     if type(getattr(image, "_im", None)).__name__ == "DeferredError":  # Pillow leaves it in the place of the pixels
         return True
-    waits = isinstance(image, ImageFile.ImageFile) and bool(image.tile)
-    return waits and (image.fp is None or bool(getattr(image.fp, "closed", False)))
+    if not isinstance(image, ImageFile.ImageFile) or not image.tile:
+        return False
+    return image.fp is None or bool(getattr(image.fp, "closed", False))
 
 
 def _decode(source: Source, access: Access, name: str) -> Image.Image:

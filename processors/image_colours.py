@@ -61,7 +61,7 @@ def to_rgb(
     if image.mode == "LAB":
         return _from_lab(image)
     if image.has_transparency_data:
-        if ignore_clear and image.mode == "RGBA" and image.getextrema()[3] == (0, 0):
+        if ignore_clear and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
             return _in_strips(image, lambda strip: strip.convert("RGB"))
         return _in_strips(_with_key_in_levels(image, levels), on_white)
     return image if image.mode == "RGB" else image.convert("RGB")
