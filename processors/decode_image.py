@@ -1,33 +1,51 @@
-"""Any still to one upright RGB frame of 8-bit levels."""
+"""Any image to one upright RGB frame of 8-bit levels."""
 
-from typing import Any
+import importlib
+import threading
+from typing import Any, NoReturn
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile
 
+from processors import jpeg_scan, png_rows
 from processors.access import DEFAULT_ACCESS, Access
+from processors.checked_stream import CheckedStream
 from processors.errors import InputError
-from processors.sniffing import is_heif
+from processors.examine_image import examine
+from processors.image_arrays import array_image, array_size, image_array, view_array
+from processors.image_colours import to_rgb
+from processors.image_formats import plugin_of, start_of_image, unreadable_kind
+from processors.image_metadata import orientation_of
+from processors.image_structure import Damaged, Structure
+from processors.limits import DEFAULT_LIMITS
 from processors.sources import Source, describe, is_source, open_source
 
-MAX_IMAGE_PIXELS = 178_956_970
-"""The most pixels that are decoded, half a gigabyte as RGB: a small file can claim far more than memory holds."""
+MAX_IMAGE_PIXELS = DEFAULT_LIMITS.image_pixels
+"""The most pixels that are decoded by default."""
 
 ImageSource = Source | Image.Image | np.ndarray | Any
 """A path, URL, data URI or bytes; a PIL image; or an array (NumPy, or anything that NumPy can view as one)."""
 
-# Every format that is decoded in-process from bytes alone. EPS, for one, would start another program.
-_FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO"]
-_ORIENTATION = 0x0112
-_DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_HEAD = 4096
+# Formats whose fourth channel many programs leave at 0 and mean nothing by it.
+_UNUSED_ALPHA = {"BMP", "DIB", "ICO", "CUR", "TGA"}
+_BYTES = {"I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2, "I": 4, "F": 4}
+# Formats whose pixels end where their size says, and not where the file does.
+_READ_TO_SIZE = {"GIF", "BMP", "DIB", "TIFF", "TGA", "PCX", "SUN", "PSD"}
+# Decoders written in Python take microseconds a pixel; their names are those of a tile.
+_SLOW_DECODERS = {"qoi", "dds_rgb", "ppm_plain", "bmp_rle", "BLP1", "BLP2", "SGI16", "MSP", "ppm", "xpm"}
+_SLOW_PIXELS = 1 << 23
+# One image may be in several places of one call, read by several threads, and opens and loads itself as it is used.
+_LOCKS = [threading.RLock() for _ in range(64)]
 
 
 def load_image(source: ImageSource, *, access: Access = DEFAULT_ACCESS) -> UInt8[np.ndarray, "height width 3"]:
-    """Decodes a still to RGB.
+    """Decode an image to RGB.
 
     EXIF orientation is applied, transparency is laid on white, grey, palette and CMYK colours become RGB, and 16-bit
-    levels become 8-bit by value (65535 is 255). Of an animation, the first frame is taken.
+    levels become 8-bit by value (65535 is 255). Of an animation, the first frame is taken; of a PIL image, the frame
+    that it shows.
 
     Args:
         source: a path, http(s) URL, base64 data URI or encoded bytes; a PIL image; or an array of uint8 or uint16,
@@ -36,108 +54,172 @@ def load_image(source: ImageSource, *, access: Access = DEFAULT_ACCESS) -> UInt8
         access: limits, source policy and deadline.
 
     Raises:
-        InputError: `image_unknown_format`, `image_corrupt`, `image_empty`, `image_too_large`, `image_shape`,
-            `image_dtype`, `image_range`, `image_needs_heif`, or the codes of `open_source`.
+        InputError: `image_unknown_format`, `image_corrupt`, `image_closed`, `image_empty`, `image_too_large`,
+            `image_shape`, `image_dtype`, `image_range`, `image_needs_heif`, `array_unreadable`, or the codes of
+            `open_source`.
     """
-    return np.array(open_image(source, access))
+    return image_array(open_image(source, access))
 
 
 def open_image(source: ImageSource, access: Access = DEFAULT_ACCESS) -> Image.Image:
-    """Like `load_image`, but gives a PIL image of mode RGB, which may share memory with the source."""
-    if isinstance(source, Image.Image):
-        return _to_rgb(source, describe(source))
-    if is_source(source):
-        return _decode(source, access)
-    return _from_array(source)
-
-
-def _decode(source: Source, access: Access) -> Image.Image:
-    name = describe(source)
-    with open_source(source, access, access.limits.image_bytes) as stream:
-        formats = _heif_formats(name) if is_heif(stream.read(64)) else _FORMATS
-        stream.seek(0)
-        try:
-            with Image.open(stream, formats=formats) as image:  # pyright: ignore[reportArgumentType]
-                return _to_rgb(image, name)
-        except InputError:
-            raise
-        except UnidentifiedImageError:
-            raise InputError("image_unknown_format", f"{name} is not an image of a known format") from None
-        except Image.DecompressionBombError:
-            raise InputError("image_too_large", f"{name}: more than {MAX_IMAGE_PIXELS:,} pixels") from None
-        except Exception:  # decoders raise nearly anything on damaged data: OSError, SyntaxError, struct.error, ...
-            raise InputError("image_corrupt", f"{name} is damaged or cut short and cannot be decoded") from None
-
-
-def _heif_formats(name: str) -> list[str]:
+    """Like `load_image`, but return a PIL image of mode RGB, which may share memory with the source."""
+    access.check()
     try:
-        import pillow_heif  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise InputError("image_needs_heif", f'{name} is HEIC: pip install "omni-jax[heif]" to read it') from None
-    pillow_heif.register_heif_opener()
-    return ["HEIF"]
+        image = _open(source, access)
+    except MemoryError:
+        raise InputError("image_too_large", f"{describe(source)} needs more memory than there is") from None
+    access.check()
+    return image
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    _check_size(*image.size, name)
+def _open(source: ImageSource, access: Access) -> Image.Image:
+    name = describe(source)
+    if isinstance(source, Image.Image):
+        with _LOCKS[id(source) // 64 % len(_LOCKS)]:
+            return _convert_image(source, access, name)
+    if is_source(source):
+        return _decode(source, access, name)
+    array = view_array(source)
+    if array is None:
+        raise InputError("image_unknown_format", f"{name} is not a path, URL, bytes, PIL image or array")
+    width, height = array_size(array)
+    _check_pixels(width, height, access, f"the array {list(array.shape)}")
+    return to_rgb(array_image(array), name)
+
+
+def _convert_image(image: Image.Image, access: Access, name: str) -> Image.Image:
+    """The frame that a user's image shows; called under its lock."""
+    _check_pixels(*image.size, access, name)
     try:
         image.load()
-    except Exception:
-        raise InputError("image_corrupt", f"{name} is damaged or cut short and cannot be decoded") from None
-    image = _upright(image)
-    if image.mode in _DEEP_MODES:
-        return Image.fromarray(_to_eight_bits(np.asarray(image), name)).convert("RGB")
-    if image.mode == "F":
-        raise InputError("image_dtype", f"{name} holds floats: convert it to 8-bit or 16-bit levels first")
-    if image.has_transparency_data:
-        layer = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
-        paper = Image.new("RGBA", layer.size, "white")
-        paper.alpha_composite(layer)
-        return paper.convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+        try:
+            orientation = image.getexif().get(0x0112, 1)
+        except Exception:  # damaged metadata says nothing about the orientation; the pixels have been decoded
+            orientation = 1
+        return to_rgb(image, name, orientation)
+    except BaseException as error:
+        if isinstance(error, Exception) and _is_closed(image):
+            raise InputError(
+                "image_closed", f"{name} has been closed: use it inside its `with` block, or load() it there"
+            ) from None
+        _refuse(error, name)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        turned = image.getexif().get(_ORIENTATION, 1) != 1
-        return ImageOps.exif_transpose(image) if turned else image
-    except Exception:  # damaged metadata says nothing about the orientation; the pixels have been decoded
-        return image
+def _is_closed(image: Image.Image) -> bool:
+    if type(getattr(image, "_im", None)).__name__ == "DeferredError":  # Pillow leaves it in the place of the pixels
+        return True
+    if not isinstance(image, ImageFile.ImageFile) or not image.tile:
+        return False
+    return image.fp is None or bool(getattr(image.fp, "closed", False))
 
 
-def _from_array(source: Any) -> Image.Image:
-    name = describe(source)
-    if not hasattr(source, "__array__"):
-        raise InputError("image_unknown_format", f"{name} is not a path, URL, bytes, PIL image or array")
-    array = np.asarray(source)
-    shape = list(array.shape)
-    if array.dtype not in (np.uint8, np.uint16):
+def _decode(source: Source, access: Access, name: str) -> Image.Image:
+    with open_source(source, access, access.limits.image_bytes) as stream:
+        size = stream.seek(0, 2)
+        stream.seek(0)
+        head = stream.read(_HEAD)
+        start = start_of_image(head)
+        head, size = head[start:], size - start
+        plugin = plugin_of(head, size)
+        if plugin is None:
+            _refuse_format(head, name)
+        try:
+            return _decode_stream(CheckedStream(stream, start, access), plugin, access, name, size)
+        except BaseException as error:
+            _refuse(error, name, plugin)
+
+
+def _decode_stream(stream: CheckedStream, plugin: str, access: Access, name: str, size: int) -> Image.Image:
+    def check_size(width: int, height: int, pixel_bytes: int) -> None:
+        _check_pixels(width, height, access, name)
+        _check_expansion(width * height * pixel_bytes, size, access, name)
+
+    structure = examine(stream, plugin, name, check_size)
+    image = _instance(structure, name)
+    check_size(*image.size, _pixel_bytes(image))
+    _check_slow(image, name)
+    to_size = structure.plugin in _READ_TO_SIZE or all(tile[0] == "raw" for tile in image.tile)
+    if structure.plugin == "TIFF" and image.mode:
+        # Else it would ask the limit of the whole process.
+        image.im = Image.core.new(image.mode, getattr(image, "_tile_size", image.size))
+    stream.ran_out = False
+    image.load()
+    # Whether an image may lack its end is not for a setting of the whole process to say.
+    if to_size and stream.ran_out and ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise Damaged
+    check_size(*image.size, _pixel_bytes(image))
+    if structure.plugin == "JPEG" and jpeg_scan.is_cut_short(image, structure.stream, structure.unfinished):
+        raise Damaged
+    if structure.plugin == "PNG" and png_rows.is_cut_short(image, structure.stream):
+        raise Damaged
+    access.check()
+    return to_rgb(
+        image,
+        name,
+        orientation_of(image.info) if structure.plugin not in ("TIFF", "HEIF") else 1,
+        levels=structure.levels,
+        white_is_zero=structure.white_is_zero,
+        ignore_clear=structure.plugin in _UNUSED_ALPHA,
+    )
+
+
+def _instance(structure: Structure, name: str) -> ImageFile.ImageFile:
+    """What `Image.open` would make, of this one format, without its limit that the whole process shares."""
+    if structure.plugin == "HEIF":
+        try:
+            return importlib.import_module("pillow_heif").HeifImageFile(structure.stream, "")
+        except ImportError:
+            raise InputError("image_needs_heif", f'{name} is HEIC: pip install "omni-jax[heif]" to read it') from None
+    if structure.plugin not in Image.OPEN:
+        Image.init()
+    if structure.plugin not in Image.OPEN:
         raise InputError(
-            "image_dtype", f"an image array must be uint8 or uint16, not {array.dtype}: scale it to 0..255 and convert"
+            "image_unknown_format", f"{name} is {structure.plugin}, which this build of Pillow cannot read"
         )
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise InputError(
-            "image_shape", f"an image array must be [height, width] or [height, width, 1, 3 or 4], not {shape}"
-        )
-    _check_size(array.shape[1], array.shape[0], f"the array {shape}")
-    if array.dtype == np.uint16:
-        array = _to_eight_bits(array, name)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    return _to_rgb(Image.fromarray(np.ascontiguousarray(array)), name)
+    factory, _ = Image.OPEN[structure.plugin]
+    return factory(structure.stream, "")  # type: ignore[return-value]
 
 
-def _check_size(width: int, height: int, name: str) -> None:
+def _check_slow(image: ImageFile.ImageFile, name: str) -> None:
+    slow = any(tile[0] in _SLOW_DECODERS for tile in image.tile)
+    if slow and image.width * image.height > _SLOW_PIXELS:
+        what = f"{image.format} of more than {_SLOW_PIXELS:,} pixels is read too slowly: convert it to PNG first"
+        raise InputError("image_too_large", f"{name}: {what}")
+
+
+def _pixel_bytes(image: Image.Image) -> int:
+    return _BYTES.get(image.mode, len(image.getbands()))
+
+
+def _check_pixels(width: int, height: int, access: Access, name: str) -> None:
     if width < 1 or height < 1:
         raise InputError("image_empty", f"{name}: {width} x {height} pixels, both sides must be at least 1")
-    if width * height > MAX_IMAGE_PIXELS:
+    if width * height > access.limits.image_pixels:
+        limit = access.limits.image_pixels
+        raise InputError("image_too_large", f"{name}: {width} x {height} pixels, more than the limit of {limit:,}")
+
+
+def _check_expansion(decoded: int, encoded: int, access: Access, name: str) -> None:
+    limits = access.limits
+    if decoded > max(limits.free_bytes, limits.image_expansion * encoded):
         raise InputError(
-            "image_too_large", f"{name}: {width} x {height} pixels, more than the limit of {MAX_IMAGE_PIXELS:,}"
+            "image_too_large",
+            f"{name}: {encoded:,} bytes claim {decoded:,} of pixels, more than {limits.image_expansion} times as many",
         )
 
 
-def _to_eight_bits(levels: np.ndarray, name: str) -> UInt8[np.ndarray, "..."]:
-    if levels.dtype != np.uint16 and (levels.min() < 0 or levels.max() > 65_535):
-        raise InputError("image_range", f"{name} holds levels outside 0..65535: what stands for white is not known")
-    # Exactly round(level * 255 / 65535), as 65535 is 255 * 257.
-    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def _refuse_format(head: bytes, name: str) -> NoReturn:
+    what = unreadable_kind(head)
+    raise InputError("image_unknown_format", f"{name} is " + (what or "not an image of a known format"))
+
+
+def _refuse(error: BaseException, name: str, plugin: str | None = None) -> NoReturn:
+    """Raises the one error for whatever a decoder raised: OSError, SyntaxError, struct.error, a panic, ..."""
+    if isinstance(error, InputError | MemoryError):
+        raise error
+    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        raise error  # Ctrl-C, and the end of a program or a thread
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        raise InputError("image_too_large", f"{name}: more pixels than PIL.Image.MAX_IMAGE_PIXELS allows") from None
+    what = f" {plugin} and" if plugin else ""
+    raise InputError("image_corrupt", f"{name} is{what} damaged or cut short and cannot be decoded") from None

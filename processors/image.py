@@ -1,9 +1,9 @@
-"""Stills to patches."""
+"""Images to patches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
@@ -19,13 +19,13 @@ C = TypeVar("C", bound=ImageConfig)
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """Patches of one or more stills, one still after another.
+    """Patches of one or more images, one image after another.
 
     Attributes:
         pixels: grey levels, each patch flattened as (channel, height, width), patches in merge-block order: the
             `merge_size`² patches of a block follow one another, blocks go row by row. One frame stands for all
             `temporal_patch_size` frames of the reference, which repeats it.
-        grid_thw: for each still the patches in time (1), height and width.
+        grid_thw: for each image the patches in time (1), height and width.
         config: the settings that they were made with.
     """
 
@@ -42,7 +42,7 @@ class ImageFeatures:
 
 
 class ImageProcessor:
-    """Turns stills into patches: decoded, upright, on white, resized once and cut.
+    """Turns images into patches: decoded, upright, on white, resized once and cut.
 
     Args:
         config: patch geometry, pixel limits and normalisation.
@@ -54,7 +54,7 @@ class ImageProcessor:
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, *, access: Access = DEFAULT_ACCESS) -> "ImageProcessor":
-        """Reads the settings that lie beside a checkpoint; errors as `ImageConfig.from_pretrained`."""
+        """Read the settings that lie beside a checkpoint; errors as `ImageConfig.from_pretrained`."""
         return cls(ImageConfig.from_pretrained(directory), access=access)
 
     def __call__(
@@ -65,29 +65,31 @@ class ImageProcessor:
         max_pixels: int | None = None,
         access: Access | None = None,
     ) -> ImageFeatures:
-        """Processes one still or a list of them; each gives the same patches alone as beside others.
+        """Process one image or a list of them; each gives the same patches alone as beside others.
 
         Args:
             images: whatever `load_image` takes, or a list of such.
-            min_pixels: least area of a resized still, instead of the configured one.
-            max_pixels: greatest area of a resized still, instead of the configured one.
+            min_pixels: least area of a resized image, instead of the configured one.
+            max_pixels: greatest area of a resized image, instead of the configured one.
             access: limits, source policy and deadline of this call.
 
         Raises:
-            InputError: `image_missing` for an empty list, `pixel_limits`, `aspect_ratio`, or the codes of `load_image`.
+            InputError: `image_missing` for an empty list, `pixel_limits`, `aspect_ratio`, `image_too_large` when
+                resized, or the codes of `load_image`.
         """
         config = with_pixel_limits(self.config, min_pixels, max_pixels)
         sources = images if isinstance(images, list | tuple) else [images]
         if not sources:
             raise InputError("image_missing", "the list of images is empty")
-        stills, grids = zip(*(self._patches(source, config, access or self.access) for source in sources), strict=True)
-        pixels = stills[0] if len(stills) == 1 else np.concatenate(stills)
+        parts, grids = zip(*(self._patches(source, config, access or self.access) for source in sources), strict=True)
+        pixels = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return ImageFeatures(pixels, np.array(grids, np.int32), config)
 
     @staticmethod
     def _patches(source: ImageSource, config: ImageConfig, access: Access) -> tuple[np.ndarray, tuple[int, int, int]]:
         image = open_image(source, access)
         height, width = smart_resize(image.height, image.width, config)
+        _check_resized(height, width, config, access)
         frame = resize_frame(image, height, width)
         size = config.patch_size
         rows, columns = height // size, width // size
@@ -96,14 +98,38 @@ class ImageProcessor:
         return pixels, (1, rows, columns)
 
 
-def with_pixel_limits(config: C, min_pixels: int | None, max_pixels: int | None) -> C:
-    """The settings with the limits of one call in place of their own.
+def _check_resized(height: int, width: int, config: ImageConfig, access: Access) -> None:
+    limits = access.limits
+    if height * width > limits.resized_pixels:
+        raise InputError(
+            "image_too_large",
+            f"resized to {width} x {height} pixels, the limit is {limits.resized_pixels:,}: lower max_pixels",
+        )
+    tokens = height * width // config.factor**2
+    if tokens > limits.media_tokens:
+        raise InputError("image_too_large", f"an image of {tokens:,} tokens, the limit is {limits.media_tokens:,}")
+
+
+def with_pixel_limits(config: C, min_pixels: Any, max_pixels: Any) -> C:
+    """Return the settings with the limits of one call in place of their own.
+
+    Args:
+        config: the settings.
+        min_pixels: a whole number, or None for the configured one.
+        max_pixels: a whole number, or None for the configured one.
 
     Raises:
-        InputError: `pixel_limits`, they are not 1 <= min_pixels <= max_pixels.
+        InputError: `pixel_limits`, they are not whole numbers with 1 <= min_pixels <= max_pixels.
     """
-    low = config.min_pixels if min_pixels is None else min_pixels
-    high = config.max_pixels if max_pixels is None else max_pixels
+    low = config.min_pixels if min_pixels is None else _pixels("min_pixels", min_pixels)
+    high = config.max_pixels if max_pixels is None else _pixels("max_pixels", max_pixels)
     if not 1 <= low <= high:
         raise InputError("pixel_limits", f"min_pixels {low} and max_pixels {high}: needed is 1 <= min <= max")
     return replace(config, min_pixels=low, max_pixels=high)
+
+
+def _pixels(name: str, value: Any) -> int:
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not abs(value) < 1 << 62 or value != int(value):
+        raise InputError("pixel_limits", f"{name} must be a whole number of pixels, not {value!r:.40}")
+    return int(value)

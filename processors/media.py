@@ -1,4 +1,4 @@
-"""Whatever the user gave to decoded media: RGB levels or a mono waveform."""
+"""Encoded to decoded media: RGB levels or a mono waveform."""
 
 from processors.decode_audio import load_audio
 from processors.decode_image import load_image

@@ -1,4 +1,4 @@
-"""What stills and clips share: the size that a frame is resized to, and its patches in merge-block order."""
+"""What images and videos share: the size that a frame is resized to, and its patches in merge-block order."""
 
 import math
 from functools import lru_cache

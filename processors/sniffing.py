@@ -1,5 +1,6 @@
-"""What kind of medium some bytes are, by their first bytes and never by a file's name."""
+"""What kind of medium some bytes are, by what they hold and never by a file's name."""
 
+from collections.abc import Callable
 from io import BufferedIOBase
 from typing import Literal
 
@@ -7,37 +8,56 @@ import numpy as np
 from PIL import Image
 
 from processors.access import DEFAULT_ACCESS, Access
+from processors.byte_window import ByteWindow
 from processors.errors import InputError
+from processors.image_arrays import view_array
+from processors.image_formats import is_heif as is_heif
+from processors.image_formats import plugin_of, start_of_image, unreadable_kind
+from processors.sniff_containers import sniff_asf, sniff_avi, sniff_iso, sniff_matroska, sniff_real
+from processors.sniff_streams import (
+    has_audio_frames,
+    is_elementary_video,
+    sniff_flv,
+    sniff_ogg,
+    sniff_program_stream,
+    sniff_transport_stream,
+    transport_packets,
+)
 from processors.sources import describe, is_source, open_source
 
 Kind = Literal["image", "audio", "video"]
 
 _HEAD = 4096
-_IMAGE_MAGIC = (
-    b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM", b"II*\x00", b"MM\x00*", b"II+\x00",
-    b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51", b"\x00\x00\x01\x00", b"P1\n", b"P2\n", b"P3\n", b"P4\n",
-    b"P5\n", b"P6\n", b"P4 ", b"P5 ", b"P6 ", b"\xff\x0a", b"\x00\x00\x00\x0cJXL ",
+_MOST_TAGS = 8
+# Formats that no magic but a plausible header tells: tried when nothing else fits.
+_WEAK_IMAGES = {"TGA", "SPIDER", "PCX", "DIB", "MCIDAS", "FLI", "PCD", "GBR"}
+_AUDIO_MAGIC = (
+    b"fLaC", b".snd", b"dns.", b"caff", b"wvpk", b"#!AMR", b"MAC ", b"TTA1", b"TTA2", b"MPCK", b"MP+", b"OFR ", b"DSD ",
+    b"FRM8", b"riff\x2e\x91\xcf\x11", b"Creative Voice File", b"NIST_1A", b"PVF1\n", b"2BIT", b"SDS ", b".ra\xfd",
+    b"RIFX", b"\x64\xa3\x01\x00", b"\x64\xa3\x02\x00", b"ADIF",
 )  # fmt: skip
-_AUDIO_MAGIC = (b"fLaC", b"ID3", b"FORM", b".snd", b"caff", b"wvpk", b"#!AMR", b"MAC ", b"TTA1", b"riff")
 _VIDEO_MAGIC = (
-    b"FLV\x01",
-    b"\x00\x00\x01\xba",
-    b"\x00\x00\x01\xb3",
-    b"\x00\x00\x00\x01",
-    b"YUV4MPEG2",
-    b"DKIF",
-    b".RMF",
+    b"YUV4MPEG2", b"DKIF", b"nut/multimedia container\x00", b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02",
+    b"\x1f\x07\x00", b"\xb7\xd8\x00\x20\x37\x49\xda\x11", b"BBCD\x00",
+)  # fmt: skip
+_CONTAINERS: tuple[tuple[Callable[[bytes], bool], Callable[[ByteWindow], Kind | None]], ...] = (
+    (lambda head: head[:4] == b"\x1aE\xdf\xa3", sniff_matroska),
+    (lambda head: head[:4] == b"OggS", sniff_ogg),
+    (lambda head: head[:8] == b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", sniff_asf),
+    (lambda head: head[:4] == b"FLV\x01", sniff_flv),
+    (lambda head: head[:4] == b".RMF", sniff_real),
+    (lambda head: head[:4] == b"\x00\x00\x01\xba", sniff_program_stream),
+    (lambda head: head[:4] == b"RIFF" and head[8:12] == b"AVI ", sniff_avi),
+    (lambda head: head[4:8] in {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}, sniff_iso),
 )
-_IMAGE_BRANDS = {b"avif", b"avis", b"mif1", b"msf1", b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis"}
-_AUDIO_BRANDS = {b"M4A ", b"M4B ", b"F4A "}
-_ASF = bytes.fromhex("3026b2758e66cf11")
-_ASF_VIDEO = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
+_RIFF: dict[bytes, Kind] = {b"WAVE": "audio", b"CDXA": "video"}
+_FORM = {b"AIFF", b"AIFC", b"8SVX", b"16SV", b"MAUD"}
 
 
 def sniff(source: object, *, access: Access = DEFAULT_ACCESS) -> Kind:
-    """Tells an image, a sound and a video apart.
+    """Tell an image, audio and video apart.
 
-    Encoded media go by their content: containers that can hold either sound or moving pictures are looked into for a
+    Encoded media go by their content: containers that can hold either audio or moving pictures are looked into for a
     video track. Decoded media go by their shape: a PIL image, or an array [height, width] of bytes or [height, width,
     1, 3 or 4], is an image; [frames, height, width, channels] or a list of images is a video; [samples] or [channels,
     samples] is audio.
@@ -47,7 +67,7 @@ def sniff(source: object, *, access: Access = DEFAULT_ACCESS) -> Kind:
         access: limits, source policy and deadline.
 
     Raises:
-        InputError: `media_unknown`, or the codes of `open_source`.
+        InputError: `media_unknown`, `array_unreadable`, or the codes of `open_source`.
     """
     if isinstance(source, Image.Image):
         return "image"
@@ -58,95 +78,81 @@ def sniff(source: object, *, access: Access = DEFAULT_ACCESS) -> Kind:
         with open_source(source, access) as stream:
             if kind := sniff_stream(stream):
                 return kind
+            stream.seek(0)
+            if what := unreadable_kind(stream.read(_HEAD)):
+                raise InputError("media_unknown", f"{describe(source)} is {what}")
     elif kind := _sniff_array(source):
         return kind
-    raise InputError("media_unknown", f"{describe(source)}: not an image, a sound or a video of a known kind")
+    raise InputError("media_unknown", f"{describe(source)}: not an image, audio or a video of a known kind")
 
 
 def sniff_stream(stream: BufferedIOBase) -> Kind | None:
-    """The kind of an open, seekable stream, or None; the stream is left at its start."""
-    head = stream.read(_HEAD)
+    """Return the kind of an open, seekable stream, or None; the stream is left at its start."""
     try:
-        return _sniff_head(head, stream)
+        window = ByteWindow(stream)
+        start, tagged = _behind_tags(window)
+        if start:
+            window = ByteWindow(stream, start)
+        # A tag stands before audio: where what follows is damaged, too.
+        return _sniff_window(window) or ("audio" if tagged else None)
     finally:
         stream.seek(0)
 
 
-def is_heif(head: bytes) -> bool:
-    """Whether these first bytes are those of a HEIC picture, which Pillow reads through a plugin only."""
-    return head[4:8] == b"ftyp" and head[8:12] in _IMAGE_BRANDS - {b"avif", b"avis"} and b"avif" not in head[:64]
-
-
 def is_plain_text(head: bytes) -> bool:
-    """Whether these first bytes are text. A playlist is: FFmpeg would follow the paths and URLs that it lists."""
+    """Return whether these first bytes are text. A playlist is: FFmpeg would follow the paths and URLs it lists."""
     return not any(byte < 9 or 13 < byte < 32 or byte > 126 for byte in head)
 
 
-def _sniff_head(head: bytes, stream: BufferedIOBase) -> Kind | None:
-    if head[:4] in {b"RIFF", b"RF64", b"RIFX"}:
-        forms: dict[bytes, Kind] = {b"WEBP": "image", b"AVI ": "video", b"WAVE": "audio"}
-        return forms.get(head[8:12])
-    if head[4:8] == b"ftyp":
-        brand = head[8:12]
-        if brand in _IMAGE_BRANDS:
-            return "image"
-        return "audio" if brand in _AUDIO_BRANDS or not _iso_has_video(stream) else "video"
-    if head[4:8] in {b"moov", b"mdat", b"wide", b"free"}:  # QuickTime files from before `ftyp`
-        return "video" if _iso_has_video(stream) else "audio"
-    if head[:4] == b"\x1aE\xdf\xa3":
-        return "video" if _matroska_has_video(head, stream) else "audio"
-    if head[:4] == b"OggS":
-        return "video" if b"\x80theora" in head or b"OVP80" in head else "audio"
-    if head[:8] == _ASF:
-        return "video" if _ASF_VIDEO in head else "audio"
-    if head[:1] == b"G" and head[188:189] == b"G":
-        return "video"
-    if head[4:5] == b"G" and head[196:197] == b"G":  # Blu-ray's stamped transport stream
-        return "video"
-    if head.startswith(_IMAGE_MAGIC):
+def _behind_tags(window: ByteWindow) -> tuple[int, bool]:
+    """Where a file goes on behind ID3 and APE tags, which stand before audio of any format; and whether it has any."""
+    position = 0
+    for number in range(_MOST_TAGS):
+        head = window.read(position, 32)
+        if head[:3] == b"ID3" and len(head) >= 10 and head[3] < 0xFF and not any(byte & 0x80 for byte in head[6:10]):
+            length = sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+            position += 10 + length + (10 if head[5] & 0x10 else 0)
+        elif head[:8] == b"APETAGEX" and len(head) == 32:
+            position += 32 + int.from_bytes(head[12:16], "little")
+        else:
+            return position, number > 0
+    return position, True
+
+
+def _sniff_window(window: ByteWindow) -> Kind | None:
+    head = window.read(0, _HEAD)
+    plugin = plugin_of(head, window.size)
+    if (plugin and plugin not in _WEAK_IMAGES) or start_of_image(head):
         return "image"
+    if unreadable_kind(head):
+        return None
+    for test, walk in _CONTAINERS:
+        if test(head):
+            return walk(window)
+    if head[:4] in {b"RIFF", b"RF64", b"BW64"}:
+        return _RIFF.get(head[8:12])
+    if head[:4] == b"FORM":
+        return "audio" if head[8:12] in _FORM else None
     if head.startswith(_AUDIO_MAGIC):
         return "audio"
     if head.startswith(_VIDEO_MAGIC):
         return "video"
-    # MPEG audio and AAC frames start with a sync word and no magic.
-    if len(head) > 2 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 0x18 != 0x08:
+    if packets := transport_packets(window):
+        return sniff_transport_stream(window, *packets)
+    if is_elementary_video(head):
+        return "video"
+    if has_audio_frames(window):
         return "audio"
-    return None
-
-
-def _iso_has_video(stream: BufferedIOBase) -> bool:
-    """Walks the top boxes to the movie header, wherever it lies, and looks for a track whose handler is `vide`."""
-    position = 0
-    while True:
-        stream.seek(position)
-        box = stream.read(16)
-        if len(box) < 8:
-            return False
-        size = int.from_bytes(box[:4], "big")
-        if size == 1 and len(box) == 16:
-            size = int.from_bytes(box[8:16], "big")
-        if box[4:8] == b"moov":
-            stream.seek(position)
-            movie = stream.read(min(size or 1 << 26, 1 << 26))
-            return any(part[8:12] == b"vide" for part in movie.split(b"hdlr")[1:])
-        if size < 8:
-            return False
-        position += size
-
-
-def _matroska_has_video(head: bytes, stream: BufferedIOBase) -> bool:
-    stream.seek(0)
-    header = stream.read(1 << 20)
-    # CodecID elements of video tracks: id 0x86, a one-byte length, then "V_...".
-    return any(part[1:3] == b"V_" and part[:1] >= b"\x84" for part in header.split(b"\x86")[1:])
+    return "image" if plugin else None
 
 
 def _sniff_array(source: object) -> Kind | None:
-    shape = getattr(source, "shape", None)
-    if shape is None:
-        return None
-    dtype = np.dtype(getattr(source, "dtype", object))
+    shape, dtype = getattr(source, "shape", None), getattr(source, "dtype", None)
+    if not isinstance(shape, tuple) or not isinstance(dtype, np.dtype):
+        array = view_array(source)
+        if array is None:
+            return None
+        shape, dtype = array.shape, array.dtype
     if len(shape) == 4:
         return "video"
     if len(shape) == 3 and shape[-1] in (1, 3, 4):
