@@ -19,7 +19,7 @@ from processors.decode_audio_track import track_blocks
 from processors.errors import InputError
 from processors.frame_index import FrameIndex, read_frame_index
 from processors.frame_sampling import frame_count, sampled_rate, shown_at, spread
-from processors.frame_to_rgb import frame_to_rgb
+from processors.frame_to_rgb import FrameConverter
 from processors.given_frames import from_frames
 from processors.sampled_frames import SampledFrames
 from processors.sources import Source, describe, is_source, open_source
@@ -171,9 +171,9 @@ def _decode(
     with open_container(stream, name, "video", access) as container:
         track = first_track(container, name, "video", access)
         track.thread_type = "AUTO"
-        first = None
+        first, to_rgb = None, FrameConverter(name, access)
         for frame, times in zip(_kept(container, track, index, wanted.tolist(), name, access), repeats, strict=True):
-            picture = frame_to_rgb(frame, name, access)
+            picture = to_rgb(frame)
             first = first or picture.size
             if picture.size != first:
                 picture = picture.resize(first, Image.Resampling.BICUBIC)

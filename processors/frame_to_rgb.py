@@ -14,45 +14,64 @@ from processors.errors import InputError
 _FOURTH_BYTE = {"rgba", "bgra", "argb", "abgr"}
 
 
-def frame_to_rgb(frame: Any, name: str, access: Access = DEFAULT_ACCESS) -> Image.Image:
-    """Convert a PyAV frame to an image of mode RGB: turned as its display matrix says, transparency laid on white.
+class FrameConverter:
+    """Converts the PyAV frames of one track to images of mode RGB: turned as their display matrix says, on white.
 
-    Raises:
-        InputError: `video_too_large`, `video_corrupt`.
+    One for a track, not one a frame: PyAV's own conversion keeps a pool of threads for every frame, and a frame whose
+    side data were looked at stays until the garbage collector comes.
+
+    Args:
+        name: what messages call the video.
+        access: limits.
     """
-    check_frame_size(frame.width, frame.height, name, access)
-    try:
-        picture = _on_white(frame) if _has_alpha(frame) else frame.to_ndarray(format="rgb24")
-    except MemoryError:
-        raise
-    except Exception:  # FFmpegError, ValueError: a format that nothing converts
-        raise InputError("video_corrupt", f"{name}: a frame of its video track cannot be converted to RGB") from None
-    return Image.fromarray(np.ascontiguousarray(_turned(picture, frame)))
+
+    def __init__(self, name: str, access: Access = DEFAULT_ACCESS):
+        from av.video.reformatter import VideoReformatter
+
+        _name_side_data()
+        self._name, self._access = name, access
+        self._reformatter = VideoReformatter()
+        self._rotation: int | None = None
+        self._matrix: np.ndarray | None = None
+
+    def __call__(self, frame: Any) -> Image.Image:
+        """Convert one frame.
+
+        Raises:
+            InputError: `video_too_large`, `video_corrupt`.
+        """
+        check_frame_size(frame.width, frame.height, self._name, self._access)
+        try:
+            picture = self._on_white(frame) if _has_alpha(frame) else self._converted(frame, "rgb24")
+        except MemoryError:
+            raise
+        except Exception:  # FFmpegError, ValueError: a format that nothing converts
+            message = f"{self._name}: a frame of its video track cannot be converted to RGB"
+            raise InputError("video_corrupt", message) from None
+        if frame.rotation != self._rotation:
+            self._rotation, self._matrix = frame.rotation, _display_matrix(frame)
+        if self._matrix is not None:
+            picture = upright(picture, self._matrix)
+        return Image.fromarray(np.ascontiguousarray(picture))
+
+    def _converted(self, frame: Any, form: str) -> np.ndarray:
+        return self._reformatter.reformat(frame, format=form, threads=1).to_ndarray()
+
+    def _on_white(self, frame: Any) -> UInt8[np.ndarray, "height width 3"]:
+        picture = self._converted(frame, "rgba")
+        if frame.format.name in _FOURTH_BYTE and not picture[..., 3].any():
+            return picture[..., :3]
+        layer = Image.fromarray(picture)
+        paper = Image.new("RGBA", layer.size, "white")
+        paper.alpha_composite(layer)
+        return np.asarray(paper.convert("RGB"))
 
 
 def _has_alpha(frame: Any) -> bool:
     return any(part.is_alpha for part in frame.format.components)
 
 
-def _on_white(frame: Any) -> UInt8[np.ndarray, "height width 3"]:
-    picture = frame.to_ndarray(format="rgba")
-    if frame.format.name in _FOURTH_BYTE and not picture[..., 3].any():
-        return picture[..., :3]
-    layer = Image.fromarray(picture)
-    paper = Image.new("RGBA", layer.size, "white")
-    paper.alpha_composite(layer)
-    return np.asarray(paper.convert("RGB"))
-
-
-def _turned(
-    picture: UInt8[np.ndarray, "height width 3"], frame: Any
-) -> UInt8[np.ndarray, "upright_height upright_width 3"]:
-    matrix = _display_matrix(frame)
-    return picture if matrix is None else upright(picture, matrix)
-
-
 def _display_matrix(frame: Any) -> np.ndarray | None:
-    _name_side_data()
     data = frame.side_data.get("DISPLAYMATRIX")
     matrix = None if data is None else np.frombuffer(bytes(data), np.int32)
     return matrix if matrix is not None and len(matrix) == 9 else None

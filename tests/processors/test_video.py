@@ -247,9 +247,9 @@ def test_no_more_than_one_frame_is_held(video_file):
         def __getattr__(self, name):
             return getattr(self.image, name)
 
-    plain = decode_video.frame_to_rgb
+    plain = decode_video.FrameConverter.__call__
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decode_video, "frame_to_rgb", lambda *arguments: Counted(plain(*arguments)))
+        patch.setattr(decode_video.FrameConverter, "__call__", lambda *arguments: Counted(plain(*arguments)))
         with decode_video.open_video(video_file(EVEN), VideoConfig(), fps=10) as sampled:
             count = sum(1 for _ in sampled.frames)
     assert count == len(sampled.timestamps) > 30 and most <= 2
