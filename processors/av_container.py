@@ -1,5 +1,6 @@
 """PyAV, which is an extra, and the containers that it opens: by their own demuxer, with nothing else in reach."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
@@ -79,8 +80,10 @@ def open_container(
         raise _too_large(name, kind) from None
     except InputError:
         raise
-    except Exception:  # FFmpegError, ValueError, and what the stream raises
+    except Exception as error:  # FFmpegError, ValueError, and what the stream raises
         access.check()
+        if getattr(error, "errno", None) == errno.ENOMEM:
+            raise _too_large(name, kind) from None
         raise unknown from None
     with container:
         try:
@@ -131,6 +134,12 @@ def check_frame_size(width: int, height: int, name: str, access: Access) -> None
     if width * height > access.limits.frame_pixels:
         limit = int(access.limits.frame_pixels)
         raise InputError("video_too_large", f"{name}: frames of {width} x {height} pixels, the limit is {limit:,}")
+
+
+def raise_if_exhausted(error: Any) -> None:
+    """Raise MemoryError for an error of FFmpeg that says no more than that memory does not suffice."""
+    if getattr(error, "errno", None) in (errno.ENOMEM, errno.EAGAIN):  # the latter where no thread can be started
+        raise MemoryError from None
 
 
 def _refuse_opening(url: str, flags: int, options: dict) -> NoReturn:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from processors.access import DEFAULT_ACCESS, Access
-from processors.av_container import av_module, first_track, maybe_track, open_container
+from processors.av_container import av_module, first_track, maybe_track, open_container, raise_if_exhausted
 from processors.container_structure import check_structure
 from processors.errors import InputError
 from processors.timeline import Timeline
@@ -79,7 +79,8 @@ def _decoded(
             continue
         try:
             frames = packet.decode()
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            raise_if_exhausted(error)
             # A track may start in the middle of a frame; damage after that would leave a hole.
             if begun:
                 raise InputError("audio_corrupt", f"{name}: its audio track is damaged") from None

@@ -11,7 +11,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from processors.access import DEFAULT_ACCESS, Access
-from processors.av_container import av_module, first_track, maybe_track, open_container
+from processors.av_container import av_module, first_track, maybe_track, open_container, raise_if_exhausted
 from processors.config import VideoConfig
 from processors.container_structure import check_structure
 from processors.decode_animation import animation_format, animation_frames, frame_edges
@@ -229,7 +229,8 @@ def _ranked(container: Any, track: Any, index: FrameIndex, name: str, access: Ac
             continue
         try:
             frames = packet.decode()
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            raise_if_exhausted(error)
             # A video may start in the middle of a group of frames; damage after that would leave a hole.
             if count:
                 raise InputError("video_corrupt", f"{name}: its video track is damaged") from None

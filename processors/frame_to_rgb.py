@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from processors.access import DEFAULT_ACCESS, Access
-from processors.av_container import check_frame_size
+from processors.av_container import check_frame_size, raise_if_exhausted
 from processors.errors import InputError
 
 # Packed formats in which many writers leave the fourth byte at 0.
@@ -45,7 +45,8 @@ class FrameConverter:
             picture = self._on_white(frame) if _has_alpha(frame) else self._converted(frame, "rgb24")
         except MemoryError:
             raise
-        except Exception:  # FFmpegError, ValueError: a format that nothing converts
+        except Exception as error:  # FFmpegError, ValueError: a format that nothing converts
+            raise_if_exhausted(error)
             message = f"{self._name}: a frame of its video track cannot be converted to RGB"
             raise InputError("video_corrupt", message) from None
         if frame.rotation != self._rotation:
