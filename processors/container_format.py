@@ -180,8 +180,9 @@ def _late(head: bytes) -> str | None:
         return None
     # Two frame headers of equal parameters: a stream cut off at its front.
     for place in _syncs(head[: _SHORT * 2]):
-        name, again = _by_sync(head[place : place + 4]), _next_frame(head, place)
-        if name and again and _by_sync(head[again : again + 4]) == name:
+        name = _by_sync(head[place : place + 4])
+        after = _next_frame(head, place) if name else None
+        if after and _by_sync(head[after : after + 4]) == name:
             return name
     return None
 

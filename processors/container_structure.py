@@ -13,6 +13,7 @@ from processors.container_format import MATROSKA, MOV, container_format
 from processors.cut_short import is_cut_short
 from processors.errors import InputError
 from processors.matroska_structure import walk_matroska
+from processors.splice import splice
 from processors.structure_walk import Damaged, Truncated, Walk
 from processors.transport_structure import walk_transport
 
@@ -26,7 +27,7 @@ _UNKNOWN_SIZE = 0x7FFF_0000
 
 def check_structure(
     stream: BufferedIOBase, name: str, kind: str = "video", access: Access = DEFAULT_ACCESS
-) -> tuple[int, ...]:
+) -> tuple[BufferedIOBase, tuple[int, ...]]:
     """Walk a container of a known format from its start to its end, and leave the stream at its start.
 
     Args:
@@ -36,17 +37,21 @@ def check_structure(
         access: deadline.
 
     Returns:
-        Positions at which further files of the same format were joined to the first.
+        A stream of what FFmpeg is to read, which is the one passed but for headers that it would take for the end; and
+        positions in it at which further files of the same format were joined to the first.
 
     Raises:
         InputError: `<kind>_truncated`, it ends before its structure says; `<kind>_corrupt`, something is missing or
             damaged on the way.
     """
-    walk = _WALKS.get(container_format(stream) or "")
+    demuxer = container_format(stream) or ""
     try:
         if is_cut_short(stream):
             raise Truncated
-        return tuple(walk(Walk(stream, access))) if walk else ()
+        joints = _WALKS[demuxer](Walk(stream, access)) if demuxer in _WALKS else []
+        if demuxer == "flv" and joints:
+            return _without_headers(stream, joints)
+        return stream, tuple(joints)
     except Truncated:
         raise InputError(f"{kind}_truncated", f"{name} is cut short: it ends before its structure says") from None
     except Damaged as damage:
@@ -123,6 +128,7 @@ def _indexed(walk: Walk, start: int, size: int) -> int:
 
 
 def _walk_flv(walk: Walk) -> list[int]:
+    """Of FLV the joints are the places of further headers, which FFmpeg would take for the end."""
     place, joints = walk.number(5, 4) + 4, []
     while place + 11 <= walk.length:
         head = walk.read(place, 11)
@@ -140,6 +146,18 @@ def _walk_flv(walk: Walk) -> list[int]:
     if place > walk.length + 4 or 4 < walk.length - place:
         raise Truncated
     return joints
+
+
+def _without_headers(stream: BufferedIOBase, headers: list[int]) -> tuple[BufferedIOBase, tuple[int, ...]]:
+    pieces, joints, start = [], [], 0
+    for number, header in enumerate([*headers, stream.seek(0, 2)]):
+        pieces.append((start, header))
+        start = header
+        if number < len(headers):
+            stream.seek(header + 5)
+            start += int.from_bytes(stream.read(4), "big") + 4
+            joints.append(sum(end - begin for begin, end in pieces))
+    return splice(stream, pieces), tuple(joints)
 
 
 def _check_file_size(walk: Walk, start: int, size: int) -> None:

@@ -1,5 +1,6 @@
 """Animated pictures (GIF, APNG, WebP, AVIF) as videos: how long each frame stays, and the frames as they are shown."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
@@ -10,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from processors.access import Access
 from processors.av_container import check_frame_size
+from processors.cut_short import is_cut_short
 from processors.errors import InputError
 
 # Browsers show what asks for 10 ms or less for 100 ms: such files were made for viewers that could go no faster.
@@ -91,7 +93,7 @@ def _is_cut_short(stream: BufferedIOBase, form: str) -> bool:
         return 8 + int.from_bytes(stream.read(4), "little") > length
     if form == "PNG":
         return not _png_ends(stream, length)
-    return form == "GIF" and _gif_is_short(stream, length)
+    return _gif_is_short(stream, length) if form == "GIF" else is_cut_short(stream)
 
 
 def _png_ends(stream: BufferedIOBase, length: int) -> bool:
@@ -134,7 +136,7 @@ def _palette(flags: int) -> int:
 def _opened(stream: BufferedIOBase, form: str, name: str) -> Iterator[Image.Image]:
     stream.seek(0)
     try:
-        with Image.open(stream, formats=[form]) as image:
+        with Image.open(_with_alpha(stream) if form == "WEBP" else stream, formats=[form]) as image:
             yield image
     except InputError:
         raise
@@ -144,6 +146,14 @@ def _opened(stream: BufferedIOBase, form: str, name: str) -> Iterator[Image.Imag
         raise InputError("video_unknown_format", f"{name} is not video of a known format") from None
     except Exception:  # Pillow raises nearly anything on damaged data: OSError, SyntaxError, struct.error, ...
         raise InputError("video_corrupt", f"{name} is damaged or cut short and cannot be decoded") from None
+
+
+def _with_alpha(stream: BufferedIOBase) -> io.BytesIO:
+    """A WebP that is said to be see-through: where no frame covers the canvas it is, whatever its header says."""
+    data = bytearray(stream.read())
+    if data[12:16] == b"VP8X" and len(data) > 20:
+        data[20] |= 0x10
+    return io.BytesIO(data)
 
 
 def _on_white(image: Image.Image) -> Image.Image:

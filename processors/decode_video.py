@@ -117,8 +117,8 @@ def sample_stream(
         )
         ranks, times, rate = _choose(index, config, fps, num_frames, access)
         return SampledFrames(animation_frames(stream, form, ranks, name, access), times, rate, size=size)
-    joints = check_structure(stream, name, "video", access)
-    with open_container(stream, name, "video", access) as container:
+    container_stream, joints = check_structure(stream, name, "video", access)
+    with open_container(container_stream, name, "video", access) as container:
         track = first_track(container, name, "video", access)
         size = (track.codec_context.width, track.codec_context.height)
         index = read_frame_index(container, track, maybe_track(container, "audio"), joints, access)
@@ -127,7 +127,7 @@ def sample_stream(
     ranks, times, rate = _choose(index, config, fps, num_frames, access)
     start = None if index.ticks is None else float(index.times[0])
     return SampledFrames(
-        frames=_decode(stream, name, index, ranks, access),
+        frames=_decode(container_stream, name, index, ranks, access),
         timestamps=times,
         fps=rate,
         start=start,
