@@ -11,6 +11,10 @@ from processors.container_format import MOV, container_format
 from processors.errors import InputError
 
 _MAX_STREAMS = 512
+_ENDLESS = {
+    "mpegts", "mpeg", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "vc1", "dirac", "dv", "mp3", "aac", "loas",
+    "ac3", "eac3", "dts", "truehd", "mlp",
+}  # fmt: skip
 # Samples of one channel in one decoded frame: an hour's length of a codec's longest is far below.
 _MAX_FRAME_SAMPLES = 1 << 22
 
@@ -38,9 +42,7 @@ class _Bytes:
 
 
 @contextmanager
-def open_container(
-    stream: BufferedIOBase, name: str, kind: str, access: Access = DEFAULT_ACCESS
-) -> Iterator[Any]:
+def open_container(stream: BufferedIOBase, name: str, kind: str, access: Access = DEFAULT_ACCESS) -> Iterator[Any]:
     """Open a container from its start, and close it; the stream stays open.
 
     The demuxer is chosen by the container's own magic number, FFmpeg has no protocol, and what it tries to open beside
@@ -127,6 +129,11 @@ def maybe_track(container: Any, kind: str) -> Any | None:
         if not int(track.disposition) & int(Disposition.attached_pic):
             return track
     return None
+
+
+def may_end_anywhere(container: Any) -> bool:
+    """Return whether a container has no end of its own: one that is cut in the middle of a frame is as good as any."""
+    return container.format.name in _ENDLESS
 
 
 def check_frame_size(width: int, height: int, name: str, access: Access) -> None:

@@ -69,6 +69,7 @@ _BOXES = {
     b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp", b"sidx", b"moof", b"uuid", b"emsg", b"prft",
 }  # fmt: skip
 _PACKET_SIZES = (188, 192, 204)
+_SYNCS = 6
 
 
 def container_format(stream: BufferedIOBase) -> str | None:
@@ -106,7 +107,7 @@ def _by_start_code(head: bytes) -> str | None:
         return "mpeg"
     if code == 0xB3:
         return "mpegvideo"
-    if code in (0xB0, 0xB5) or code <= 0x06 and b"\0\0\1" in head[zeros + 2 :] and _visual_object(head):
+    if code in (0xB0, 0xB5) or (code <= 0x06 and b"\0\0\1" in head[zeros + 2 :] and _visual_object(head)):
         return "m4v"
     if code == 0x0F:
         return "vc1"
@@ -124,10 +125,13 @@ def _visual_object(head: bytes) -> bool:
 def _transport(head: bytes) -> str | None:
     """A transport stream repeats its sync byte at the length of a packet, wherever in a packet it was cut."""
     for size in _PACKET_SIZES:
-        least = 5 * size if len(head) >= 6 * size else size
-        for start in range(min(size, len(head))):
-            places = head[start::size]
-            if places.count(b"G") == len(places) and (len(places) - 1) * size >= least:
+        if len(head) >= _SYNCS * size:
+            starts = range(min(_SHORT, len(head) - (_SYNCS - 1) * size))
+        else:
+            starts = range(0, 5, 4) if len(head) > size else range(0)
+        for start in starts:
+            places = head[start : start + _SYNCS * size : size]
+            if len(places) > 1 and places.count(b"G") == len(places):
                 return "mpegts"
     return None
 

@@ -61,17 +61,23 @@ def check_structure(
 
 
 def _walk_mov(walk: Walk) -> list[int]:
-    place, movies = 0, 0
+    """The movie header tells where everything lies: without it nothing can be read, and of two one is ignored."""
+    place, kinds = 0, []
     while place + 8 <= walk.length:
         size, kind = walk.number(place, 4), walk.read(place + 4, 4)
         if size == 1:
             size = walk.number(place + 8, 8)
-        movies += kind == b"moov"
-        if movies > 1:
-            raise Damaged("two files are laid end to end, of which the first alone could be read: join them with ffmpeg")
-        if size < 8:
-            break
+        size = walk.length - place if size == 0 else size
+        if size < 8 or not kind.isascii() or not kind.decode().isprintable():
+            if b"moov" in kinds:  # what follows a movie, which no player reads
+                break
+            raise Damaged(f"no box begins at byte {place:,}")
+        kinds.append(kind)
         place += size
+    if b"moov" not in kinds and b"meta" not in kinds:
+        raise Truncated
+    if kinds.count(b"moov") > 1:
+        raise Damaged("files are laid end to end, of which the first alone could be read: join them with ffmpeg")
     return []
 
 
@@ -117,7 +123,7 @@ def _walk_movi(walk: Walk, place: int, end: int, known: bool) -> tuple[int, int]
 
 
 def _is_movi_chunk(kind: bytes) -> bool:
-    return kind.startswith(_MOVI_NAMES) or len(kind) == 4 and kind[:2].isalnum() and kind[2:].isalnum()
+    return kind.startswith(_MOVI_NAMES) or (len(kind) == 4 and kind[:2].isalnum() and kind[2:].isalnum())
 
 
 def _indexed(walk: Walk, start: int, size: int) -> int:
@@ -185,7 +191,7 @@ def _walk_asf(walk: Walk) -> list[int]:
     size, packets = walk.number(end + 16, 8, "little"), walk.number(end + 40, 8, "little")
     if live & 1:
         return []
-    if end + size > walk.length or packet_size and end + 50 + packets * packet_size > walk.length:
+    if end + size > walk.length or (packet_size and end + 50 + packets * packet_size > walk.length):
         raise Truncated
     if packet_size and packets:
         _check_packets(walk, end + 50, packet_size, packets)

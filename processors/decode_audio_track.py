@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from processors.access import DEFAULT_ACCESS, Access
-from processors.av_container import av_module, first_track, maybe_track, open_container, raise_if_exhausted
+from processors.av_container import av_module, first_track, may_end_anywhere, maybe_track, open_container, raise_if_exhausted
 from processors.container_structure import check_structure
 from processors.errors import InputError
 from processors.timeline import Timeline
@@ -69,7 +69,7 @@ def _decoded(
 ) -> Iterator[tuple[float | None, int, np.ndarray]]:
     """Times in seconds, rates and mono stretches, in order."""
     av = av_module("audio", name)
-    begun = False
+    begun = damaged = False
     beside, timeline = maybe_track(container, "video"), Timeline(container, joints)
     for packet in container.demux(track if beside is None else [beside, track]):
         access.check()
@@ -81,16 +81,19 @@ def _decoded(
             frames = packet.decode()
         except av.FFmpegError as error:
             raise_if_exhausted(error)
-            # A track may start in the middle of a frame; damage after that would leave a hole.
-            if begun:
-                raise InputError("audio_corrupt", f"{name}: its audio track is damaged") from None
+            # A track may start in the middle of a frame; damage after that leaves a hole.
+            damaged = begun
             continue
         for frame in frames:
+            if damaged:
+                raise InputError("audio_corrupt", f"{name}: its audio track is damaged")
             begun = True
             samples = frame.to_ndarray()
             if not frame.format.is_planar:
                 samples = samples.reshape(-1, frame.layout.nb_channels).T
             yield frame.time, frame.sample_rate, to_mono(samples, channel_axis=0)
+    if damaged and not may_end_anywhere(container):
+        raise InputError("audio_corrupt", f"{name}: the end of its audio track is damaged")
 
 
 def _at_rate(

@@ -11,7 +11,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from processors.access import DEFAULT_ACCESS, Access
-from processors.av_container import av_module, first_track, maybe_track, open_container, raise_if_exhausted
+from processors.av_container import av_module, first_track, may_end_anywhere, maybe_track, open_container, raise_if_exhausted
 from processors.config import VideoConfig
 from processors.container_structure import check_structure
 from processors.decode_animation import animation_format, animation_frames, frame_edges
@@ -181,9 +181,7 @@ def _decode(
                 yield picture
 
 
-def _kept(
-    container: Any, track: Any, index: FrameIndex, wanted: list[int], name: str, access: Access
-) -> Iterator[Any]:
+def _kept(container: Any, track: Any, index: FrameIndex, wanted: list[int], name: str, access: Access) -> Iterator[Any]:
     """Decoded frames of ascending ranks, jumping over stretches that hold none of them."""
     for start, run in _runs(index, wanted):
         if start:
@@ -220,7 +218,7 @@ def _ranked(container: Any, track: Any, index: FrameIndex, name: str, access: Ac
     av = av_module("video", name)
     beside = maybe_track(container, "audio") if index.parts > 1 else None
     timeline = Timeline(container, index.joints) if index.parts > 1 else None
-    count, last, again = 0, None, 0
+    count, last, again, damaged = 0, None, 0, False
     for packet in container.demux(track if beside is None else [track, beside]):
         access.check()
         if timeline is not None and packet.size:
@@ -231,15 +229,15 @@ def _ranked(container: Any, track: Any, index: FrameIndex, name: str, access: Ac
             frames = packet.decode()
         except av.FFmpegError as error:
             raise_if_exhausted(error)
-            # A video may start in the middle of a group of frames; damage after that would leave a hole.
-            if count:
-                raise InputError("video_corrupt", f"{name}: its video track is damaged") from None
+            # A video may start in the middle of a group of frames; damage after that leaves a hole.
+            damaged = count > 0
             continue
         for frame in frames:
             if frame.is_corrupt:
-                if count:
-                    raise InputError("video_corrupt", f"{name}: its video track is damaged")
+                damaged = damaged or count > 0
                 continue
+            if damaged:
+                raise InputError("video_corrupt", f"{name}: its video track is damaged")
             if index.ticks is None:
                 yield count, frame
             elif frame.pts is not None:
@@ -250,6 +248,8 @@ def _ranked(container: Any, track: Any, index: FrameIndex, name: str, access: Ac
                 # Frames may share one tick of a coarse clock.
                 yield min(low + again, high) if low < high else high, frame
             count += 1
+    if damaged and not may_end_anywhere(container):
+        raise InputError("video_corrupt", f"{name}: the end of its video track is damaged")
 
 
 def _on_screen(frames: Iterator[tuple[int, Any]], wanted: list[int], name: str | None = None) -> Iterator[Any]:

@@ -246,9 +246,11 @@ def _shared(stream: BufferedIOBase) -> Iterator[int]:
         pass
     if not hasattr(socket, "send_fds"):
         raise InputError("decoder_crashed", "decoding in a process apart needs a POSIX system")
-    with tempfile.TemporaryFile() if not hasattr(os, "memfd_create") else os.fdopen(
-        os.memfd_create("media", os.MFD_CLOEXEC), "wb"
-    ) as copy:
+    with (
+        tempfile.TemporaryFile()
+        if not hasattr(os, "memfd_create")
+        else os.fdopen(os.memfd_create("media", os.MFD_CLOEXEC), "wb") as copy
+    ):
         stream.seek(0)
         while block := stream.read(1 << 20):
             copy.write(block)

@@ -97,7 +97,7 @@ def read_frame_index(
         stored, keys = stored[order], keys[order]
     clock = stored.astype(np.float64) * float(track.time_base)
     # A clock that stands still for most frames tells nothing of them.
-    if missing or len(stored) > 1 and np.count_nonzero(np.diff(stored)) < len(stored) / 2:
+    if missing or (len(stored) > 1 and np.count_nonzero(np.diff(stored)) < len(stored) / 2):
         rate = float(track.guessed_rate or track.average_rate or _USUAL_RATE)
         return _counted(np.arange(len(stored)) / rate, rate, joints, timeline.parts)
     return _timed(track, clock, None if by_count else stored, keys, last_length, joints, timeline.parts)

@@ -15,21 +15,27 @@ _LONGEST_HEADER = 12
 
 def walk_matroska(walk: Walk) -> list[int]:
     """Return where further files begin that were joined to the first."""
-    place, joints = 0, []
+    place, joints, segments = 0, [], 0
     while place < walk.length:
-        kind, size, start = _element(walk, place)
+        try:
+            kind, size, start = _element(walk, place)
+        except (Damaged, Truncated):
+            if segments:
+                break
+            raise
         if kind == _EBML:
             if place:
                 joints.append(place)
             place = start + (size or 0)
         elif kind == _SEGMENT:
             place = _walk_segment(walk, start, None if size is None else start + size)
+            segments += 1
         elif kind in (_VOID, _CHECKSUM) and size is not None:
             place = start + size
-        elif joints or place == 0:
-            raise Damaged(f"no element begins at byte {place:,}")
-        else:  # what follows the segment, which no player reads
+        elif segments:  # what follows the segment, which no player reads
             break
+        else:
+            raise Damaged(f"no element begins at byte {place:,}")
     return joints
 
 

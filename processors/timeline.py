@@ -79,7 +79,7 @@ class Timeline:
 
     def _jumped(self, track: int, now: float) -> bool:
         back = now + _BACK < self._last.get(track, now)
-        return back or bool(self._next) and now - max(self._next.values()) > _AHEAD
+        return back or (bool(self._next) and now - max(self._next.values()) > _AHEAD)
 
 
 def _frame_length(track: Any) -> float:

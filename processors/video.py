@@ -159,9 +159,7 @@ def _write_frames(
     return patches.reshape(steps * rows * columns, -1), grid
 
 
-def _resized(
-    steps: int, count: int, width: int, height: int, config: VideoConfig, access: Access
-) -> tuple[int, int]:
+def _resized(steps: int, count: int, width: int, height: int, config: VideoConfig, access: Access) -> tuple[int, int]:
     """Height and width of the resized frames, before memory is taken for them."""
     height, width = frame_size(count, height, width, config)
     tokens = steps * (height // config.factor) * (width // config.factor)

@@ -224,7 +224,9 @@ def test_no_bytes_choose_a_demuxer_that_opens_others(canary):
     from processors import container_format as formats
 
     by_rule = {"mpeg", "mpegvideo", "m4v", "vc1", "hevc", "h264", "mpegts", "mp3", "aac", "loas", "ac3", "eac3", "mxf"}
-    names = {name for _, _, name in formats._MAGIC} | set(formats._RIFF.values()) | set(formats._FORM.values()) | by_rule
+    names = (
+        {name for _, _, name in formats._MAGIC} | set(formats._RIFF.values()) | set(formats._FORM.values()) | by_rule
+    )
     assert not names & FOLLOWING
     for name in names - {formats.MOV, formats.MATROSKA}:
         assert av.ContainerFormat(name, "r").is_input, name

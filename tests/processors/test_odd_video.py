@@ -1,15 +1,13 @@
 """Odd and bad videos, each with its declared outcome: levels and times of frames, or the code of a refusal."""
 
 import io
-import struct
-import zlib
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from processors import Access, InputError, Limits, VideoConfig, VideoProcessor, load_audio, load_video
+from processors import Access, InputError, VideoConfig, VideoProcessor, load_video
 from processors.decode_video import open_video
 
 av = pytest.importorskip("av")
@@ -17,49 +15,10 @@ av = pytest.importorskip("av")
 DARKER = [200 - 2 * number for number in range(100)]
 LIGHTER = [2 * number for number in range(100)]
 TICK = Fraction(1, 1000)
-ENCODERS = {
-    "libx264": {"crf": "4", "preset": "ultrafast"}, "libvpx": {"crf": "4", "b:v": "4M", "deadline": "realtime"},
-}  # fmt: skip
 
 
 def tone(seconds, hertz=440.0):
     return (0.3 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * 48_000)) / 48_000)).astype(np.float32)
-
-
-def clip(
-    levels, container="mp4", codec="libx264", *, times=None, rate=25, offset=0.0, size=(64, 64), pix_fmt="yuv420p",
-    audio=None, audio_codec="aac", muxer=None, options=None,
-):  # fmt: skip
-    """A video of plain grey frames, or of arrays; times in seconds for an uneven rate, audio at 48 kHz beside it."""
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format=container, options=muxer or {}) as file:
-        track = file.add_stream(codec, rate=rate, options=options or ENCODERS.get(codec, {}))
-        track.width, track.height, track.pix_fmt = *size, pix_fmt
-        fixed = container in {"avi", "mpeg", "ivf", "obu", "asf"} or codec.startswith("mpeg")
-        unit = Fraction(1, rate) if fixed else TICK
-        if not fixed:
-            track.codec_context.time_base = track.time_base = unit
-        voice = None
-        if audio is not None:
-            voice = file.add_stream(audio_codec, rate=48_000, layout="mono")
-        packets = []
-        for number, level in enumerate(levels):
-            picture = np.full((size[1], size[0], 3), level, np.uint8) if np.ndim(level) == 0 else level
-            frame = av.VideoFrame.from_ndarray(picture, format="rgba" if picture.shape[2] == 4 else "rgb24")
-            frame.time_base = unit
-            frame.pts = round((offset + (number / rate if times is None else times[number])) / unit)
-            packets += track.encode(frame)
-        packets += track.encode(None)
-        for start in range(0, 0 if audio is None else len(audio), 1024):
-            piece = av.AudioFrame.from_ndarray(audio[None, start : start + 1024], format="fltp", layout="mono")
-            piece.sample_rate, piece.time_base = 48_000, Fraction(1, 48_000)
-            piece.pts = start + round(offset * 48_000)
-            packets += voice.encode(piece)
-        if voice is not None:
-            packets += voice.encode(None)
-        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
-            file.mux(packet)
-    return buffer.getvalue()
 
 
 def seen(source, config=None, access=None, **sampling):
@@ -96,7 +55,7 @@ JOINED = {
 
 
 @pytest.mark.parametrize("name", sorted(JOINED))
-def test_joined_files_are_one(name):
+def test_joined_files_are_one(name, clip):
     container, codec, offset, parts = JOINED[name]
     pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     data = clip(DARKER, container, codec, pix_fmt=pix_fmt)
@@ -110,7 +69,7 @@ def test_joined_files_are_one(name):
 
 
 @pytest.mark.parametrize("offset", [0.0, 2.013, 5000.0])
-def test_audio_keeps_beside_the_frames_of_joined_files(offset):
+def test_audio_keeps_beside_the_frames_of_joined_files(offset, clip):
     beep = np.where(np.arange(4 * 48_000) // 4800 == 20, tone(4, 1000), 0).astype(np.float32)
     flash = [230 if number // 5 == 10 else 20 for number in range(100)]  # from 2.0 to 2.2 s, and the beep from 2.0
     data = clip(flash, "mpegts", audio=beep) + clip(flash, "mpegts", audio=beep, offset=offset)
@@ -124,14 +83,14 @@ def test_audio_keeps_beside_the_frames_of_joined_files(offset):
     assert loud[loud > 4][0] - loud[0] == pytest.approx(4, abs=0.1)
 
 
-def test_a_clock_that_wraps_goes_on():
+def test_a_clock_that_wraps_goes_on(clip):
     data = clip(LIGHTER, "mpegts", offset=2**33 / 90_000 - 2, muxer={"muxdelay": "0"})
     levels, times = seen(data)
     assert levels == sorted(levels) and len(levels) == 8 and times[-1] == pytest.approx(3.5, abs=0.05)
 
 
 @pytest.mark.parametrize("container", ["mp4", "mov", "matroska"])
-def test_a_screen_that_stays_is_sampled_at_its_times(container):
+def test_a_screen_that_stays_is_sampled_at_its_times(container, clip):
     data = clip([20, 90, 160, 220], container, times=[0.0, 5.0, 10.0, 30.0])
     levels, times = seen(data, VideoConfig(to_last_frame=True), num_frames=4)
     assert times == pytest.approx([0, 10, 20, 30], abs=0.01)
@@ -139,7 +98,7 @@ def test_a_screen_that_stays_is_sampled_at_its_times(container):
     assert (np.diff(seen(data)[1]) > 0).all()
 
 
-def test_dropped_frames_of_an_avi_take_their_time():
+def test_dropped_frames_of_an_avi_take_their_time(clip):
     data = bytearray(clip(LIGHTER, "avi", "mjpeg", pix_fmt="yuvj420p"))
     levels, times = seen(bytes(data), num_frames=100)
     assert len(levels) == 100 and times[-1] == pytest.approx(99 / 25)
@@ -226,15 +185,17 @@ PIXELS = {
 
 
 @pytest.mark.parametrize("name", sorted(PIXELS))
-def test_pixel_formats(name):
+def test_pixel_formats(name, clip):
     codec, pix_fmt, tolerance = PIXELS[name]
     container = "mov" if codec in {"qtrle", "rawvideo"} else "matroska"
     levels, _ = seen(clip([0, 60, 128, 200, 255], container, codec, pix_fmt=pix_fmt), num_frames=4)
     assert levels == pytest.approx([0, 60, 128, 200], abs=tolerance)
 
 
-@pytest.mark.parametrize(("codec", "pix_fmt"), [("ffv1", "yuva420p"), ("ffv1", "bgra"), ("png", "rgba"), ("qtrle", "argb")])
-def test_transparency_lies_on_white(codec, pix_fmt):
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt"), [("ffv1", "yuva420p"), ("ffv1", "bgra"), ("png", "rgba"), ("qtrle", "argb")]
+)
+def test_transparency_lies_on_white(codec, pix_fmt, clip):
     picture = np.zeros((64, 64, 4), np.uint8)
     picture[:32] = (200, 0, 0, 255)
     frames = load_video(clip([picture] * 4, "matroska" if codec == "ffv1" else "mov", codec, pix_fmt=pix_fmt))
@@ -242,7 +203,7 @@ def test_transparency_lies_on_white(codec, pix_fmt):
     assert frames[0, 10, 10].tolist() == pytest.approx([200, 0, 0], abs=4)
 
 
-def test_a_fourth_byte_that_nobody_set_is_no_transparency():
+def test_a_fourth_byte_that_nobody_set_is_no_transparency(clip):
     picture = np.full((64, 64, 4), 90, np.uint8)
     picture[..., 3] = 0
     frames = load_video(clip([picture] * 4, "matroska", "ffv1", pix_fmt="bgra"))
@@ -250,12 +211,12 @@ def test_a_fourth_byte_that_nobody_set_is_no_transparency():
 
 
 @pytest.mark.parametrize("size", [(2, 2), (16, 2), (34, 38), (1280, 8)])
-def test_sizes(size):
+def test_sizes(size, clip):
     frames = load_video(clip([50] * 4, "matroska", "ffv1", size=size))
     assert frames.shape == (4, size[1], size[0], 3) and abs(int(frames.mean()) - 50) < 3
 
 
-def test_frames_that_change_their_size_get_that_of_the_first():
+def test_frames_that_change_their_size_get_that_of_the_first(clip):
     data = clip([60] * 25, "mpegts", size=(64, 64)) + clip([180] * 25, "mpegts", size=(96, 128))
     frames = load_video(data, num_frames=10)
     assert frames.shape == (10, 64, 64, 3)

@@ -11,8 +11,8 @@ from PIL import Image
 
 from processors import InputError, VideoConfig, VideoProcessor, load_video
 from processors.decode_video import _on_screen
-from processors.patches import frame_size, smart_resize
 from processors.frame_sampling import frame_count, sampled_rate, shown_at, spread
+from processors.patches import frame_size, smart_resize
 from processors.video import VideoFeatures
 
 pytest.importorskip("av")
