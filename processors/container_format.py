@@ -77,7 +77,7 @@ def container_format(stream: BufferedIOBase) -> str | None:
     stream.seek(0)
     head = stream.read(_HEAD)
     try:
-        return _by_magic(head) or _by_start_code(head) or _transport(head) or _tagged(stream, head) or _late(head)
+        return _by_magic(head) or _transport(head) or _by_start_code(head) or _tagged(stream, head) or _late(head)
     finally:
         stream.seek(0)
 

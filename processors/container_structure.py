@@ -37,8 +37,8 @@ def check_structure(
         access: deadline.
 
     Returns:
-        A stream of what FFmpeg is to read, which is the one passed but for headers that it would take for the end; and
-        positions in it at which further files of the same format were joined to the first.
+        A stream of what FFmpeg is to read, the one passed but for headers that it would take for the end; and positions
+        in it at which further files of the same format were joined to the first.
 
     Raises:
         InputError: `<kind>_truncated`, it ends before its structure says; `<kind>_corrupt`, something is missing or

@@ -9,7 +9,14 @@ import numpy as np
 from jaxtyping import Float32
 
 from processors.access import DEFAULT_ACCESS, Access
-from processors.av_container import av_module, first_track, may_end_anywhere, maybe_track, open_container, raise_if_exhausted
+from processors.av_container import (
+    av_module,
+    first_track,
+    may_end_anywhere,
+    maybe_track,
+    open_container,
+    raise_if_exhausted,
+)
 from processors.container_structure import check_structure
 from processors.errors import InputError
 from processors.timeline import Timeline

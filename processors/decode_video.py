@@ -11,14 +11,21 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from processors.access import DEFAULT_ACCESS, Access
-from processors.av_container import av_module, first_track, may_end_anywhere, maybe_track, open_container, raise_if_exhausted
+from processors.av_container import (
+    av_module,
+    first_track,
+    may_end_anywhere,
+    maybe_track,
+    open_container,
+    raise_if_exhausted,
+)
 from processors.config import VideoConfig
 from processors.container_structure import check_structure
 from processors.decode_animation import animation_format, animation_frames, frame_edges
 from processors.decode_audio_track import track_blocks
 from processors.errors import InputError
 from processors.frame_index import FrameIndex, read_frame_index
-from processors.frame_sampling import frame_count, sampled_rate, shown_at, spread
+from processors.frame_sampling import Count, Rate, frame_count, sampled_rate, shown_at, spread
 from processors.frame_to_rgb import FrameConverter
 from processors.given_frames import from_frames
 from processors.sampled_frames import SampledFrames
@@ -36,8 +43,8 @@ _MOST_LEFT_OUT = 32
 
 def load_video(
     source: VideoSource,
-    fps: float | int | None = None,
-    num_frames: int | None = None,
+    fps: Rate | None = None,
+    num_frames: Count | None = None,
     config: VideoConfig | None = None,
     *,
     access: Access = DEFAULT_ACCESS,
@@ -57,8 +64,8 @@ def load_video(
 def open_video(
     source: VideoSource,
     config: VideoConfig,
-    fps: float | int | None = None,
-    num_frames: int | None = None,
+    fps: Rate | None = None,
+    num_frames: Count | None = None,
     access: Access = DEFAULT_ACCESS,
 ) -> Iterator[SampledFrames]:
     """Open a video and choose its frames.
@@ -99,8 +106,8 @@ def sample_stream(
     stream: BufferedIOBase,
     name: str,
     config: VideoConfig,
-    fps: float | int | None,
-    num_frames: int | None,
+    fps: Rate | None,
+    num_frames: Count | None,
     access: Access,
 ) -> SampledFrames:
     """Choose the frames of an encoded video in this process; arguments as `open_video`, the stream seekable."""
@@ -137,7 +144,7 @@ def sample_stream(
 
 
 def _choose(
-    index: FrameIndex, config: VideoConfig, fps: float | int | None, num_frames: int | None, access: Access
+    index: FrameIndex, config: VideoConfig, fps: Rate | None, num_frames: Count | None, access: Access
 ) -> tuple[Int64[np.ndarray, "frames"], np.ndarray, float]:
     """The ranks of the frames to keep, when they are shown, and their rate."""
     duration = index.total / index.rate

@@ -27,6 +27,7 @@ from processors.av_container import check_frame_size
 from processors.config import VideoConfig
 from processors.decoder_process import ANSWER, NEXT, REQUEST, START, STOP
 from processors.errors import InputError
+from processors.frame_sampling import Count, Rate
 from processors.sampled_frames import SampledFrames
 
 _MOST_IDLE = 4
@@ -263,8 +264,8 @@ def isolated_video(
     stream: BufferedIOBase,
     name: str,
     config: VideoConfig,
-    fps: float | int | None,
-    num_frames: int | None,
+    fps: Rate | None,
+    num_frames: Count | None,
     access: Access,
 ) -> Iterator[SampledFrames]:
     """As `sample_stream`, in a process apart.

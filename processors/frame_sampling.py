@@ -3,12 +3,18 @@
 import math
 import numbers
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from processors.config import VideoConfig
 from processors.errors import InputError
+
+Rate = float | int | Any
+"""Frames a second: a real number of any kind, which is checked by its value."""
+Count = int | Any
+"""A number of frames or pixels: a whole number of any kind, which is checked by its value."""
 
 _SLACK_SECONDS = 1e-6
 # No camera and no screen goes faster; what asks for more is a mistake.
@@ -38,7 +44,7 @@ def check_count(count: object, name: str) -> int:
     raise InputError("video_sampling", f"{name} {count!r:.40}: needed is a whole number above 0")
 
 
-def with_frame_limits(config: VideoConfig, min_frames: int | None, max_frames: int | None) -> VideoConfig:
+def with_frame_limits(config: VideoConfig, min_frames: Count | None, max_frames: Count | None) -> VideoConfig:
     """Return the settings with the least and the greatest number of sampled frames of one call in place of their own.
 
     As in qwen-vl-utils, where frames are taken in whole temporal patches, the least is rounded up to one and the
@@ -67,12 +73,12 @@ def frame_count(
     total: int,
     duration: float,
     config: VideoConfig,
-    fps: float | int | None,
-    num_frames: int | None,
+    fps: Rate | None,
+    num_frames: Count | None,
     constant: bool = True,
 ) -> int:
-    """Return how many frames to sample, by the rule of Qwen2-VL's video processor or, where frames are spread to the last one,
-    of Qwen3-VL's, which knows no multiples of `temporal_patch_size`.
+    """Return how many frames to sample, by the rule of Qwen2-VL's video processor or, where frames are spread to the
+    last one, of Qwen3-VL's, which knows no multiples of `temporal_patch_size`.
 
     Args:
         total: frames in the video.
@@ -105,7 +111,7 @@ def frame_count(
 
 
 def spread(total: int, count: int, to_last: bool = False) -> Int64[np.ndarray, "frames"]:
-    """Return indices of `count` frames spread evenly over `total`, from the first one on, or from the first to the last."""
+    """Return indices of `count` frames spread evenly over `total`: from the first on, or from the first to the last."""
     if to_last:
         return np.linspace(0, total - 1, count).round().astype(np.int64)
     return np.arange(count) * total // count

@@ -11,13 +11,13 @@ from processors.access import Access
 from processors.config import VideoConfig
 from processors.decode_image import open_image
 from processors.errors import InputError
-from processors.frame_sampling import check_rate, frame_count, sampled_rate, spread
+from processors.frame_sampling import Count, Rate, check_rate, frame_count, sampled_rate, spread
 from processors.sampled_frames import SampledFrames
 from processors.sources import describe
 
 
 def from_frames(
-    source: Any, config: VideoConfig, fps: float | int | None, num_frames: int | None, access: Access
+    source: Any, config: VideoConfig, fps: Rate | None, num_frames: Count | None, access: Access
 ) -> SampledFrames:
     """Sample frames that come as such: a list of whatever `load_image` takes, or one array of them.
 

@@ -11,7 +11,7 @@ from processors.access import DEFAULT_ACCESS, Access
 from processors.config import VideoConfig
 from processors.decode_video import VideoSource, open_video
 from processors.errors import InputError
-from processors.frame_sampling import with_frame_limits
+from processors.frame_sampling import Count, Rate, with_frame_limits
 from processors.image import with_pixel_limits
 from processors.patches import frame_size, normalise, resize_frame, write_patches
 from processors.sampled_frames import SampledFrames
@@ -74,15 +74,15 @@ class VideoProcessor:
     def __call__(
         self,
         video: VideoSource,
-        fps: float | int | None = None,
-        num_frames: int | None = None,
+        fps: Rate | None = None,
+        num_frames: Count | None = None,
         audio: bool = False,
         *,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
-        total_pixels: int | None = None,
-        min_frames: int | None = None,
-        max_frames: int | None = None,
+        total_pixels: Count | None = None,
+        min_frames: Count | None = None,
+        max_frames: Count | None = None,
         access: Access | None = None,
     ) -> VideoFeatures:
         """Process one video.
@@ -121,7 +121,7 @@ class VideoProcessor:
         return VideoFeatures(pixels, grid, seconds, sampled.timestamps, waveform, config)
 
 
-def with_total_pixels(config: VideoConfig, total_pixels: int, frames: int) -> VideoConfig:
+def with_total_pixels(config: VideoConfig, total_pixels: Count, frames: int) -> VideoConfig:
     """Return the settings with `max_pixels` lowered so that the area of all frames together is bounded.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Bytes of strangers reach nothing but themselves: no playlist, no other file, no socket, whatever they say they are."""
+"""Bytes of strangers reach nothing but themselves: no playlist, no other file, no socket, whatever they claim."""
 
 import ctypes
 import io
@@ -69,7 +69,8 @@ def playlists(path, port):
         "m3u8_master": f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{url}\n",
         "dash": f'<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
         f'profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><AdaptationSet mimeType="video/mp4">'
-        f'<Representation id="1" bandwidth="1"><BaseURL>{url}</BaseURL></Representation></AdaptationSet></Period></MPD>',
+        f'<Representation id="1" bandwidth="1"><BaseURL>{url}</BaseURL></Representation>'
+        "</AdaptationSet></Period></MPD>",
         "imf": f'<?xml version="1.0"?><AssetMap><Asset><Path>{path}</Path></Asset></AssetMap>'
         "<CompositionPlaylist></CompositionPlaylist>",
         "smil": f'<smil><body><video src="{url}"/></body></smil>',
@@ -80,8 +81,8 @@ def playlists(path, port):
         "ram": f"rtsp://127.0.0.1:{port}/a.rm\n",
         "pls": f"[playlist]\nFile1={url}\nNumberOfEntries=1\n",
         "m3u": f"{path}\n",
-        "xspf": f'<?xml version="1.0"?><playlist><trackList><track><location>{url}</location></track></trackList></playlist>',
-        "vobsub": f"# VobSub index file, v7 (do not modify this line!)\nid: en, index: 0\ntimestamp: 0, filepos: {path}\n",
+        "xspf": f'<?xml version="1.0"?><playlist><trackList><track><location>{url}</location></track></trackList>',
+        "vobsub": f"# VobSub index file, v7 (do not modify this line!)\nid: en, index: 0\nfilepos: {path}\n",
         "tedcaptions": '{"captions":[{"duration":1,"content":"x","startTime":0,"startOfParagraph":true}]}',
         "ffmetadata": f";FFMETADATA1\ntitle={path}\n",
         "subrip": f"1\n00:00:00,000 --> 00:00:01,000\n{path}\n",
@@ -215,8 +216,8 @@ def test_every_demuxer_is_named_and_can_open_nothing(canary, video_file, monkeyp
 
 FOLLOWING = {
     "concat", "dash", "ffmetadata", "hds", "hls", "image2", "image2pipe", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp",
-    "smoothstreaming", "tedcaptions", "vobsub", "webvtt", "srt", "ass", "tty", "data", "alsa", "fbdev", "kmsgrab", "oss",
-    "x11grab", "video4linux2,v4l2", "rawvideo", "bin", "mpjpeg", "libopenmpt",
+    "smoothstreaming", "tedcaptions", "vobsub", "webvtt", "srt", "ass", "tty", "data", "alsa", "fbdev", "kmsgrab",
+    "oss",     "x11grab", "video4linux2,v4l2", "rawvideo", "bin", "mpjpeg", "libopenmpt",
 }  # fmt: skip
 
 
@@ -246,28 +247,22 @@ def test_no_bytes_choose_a_demuxer_that_opens_others(canary):
         ("mpeg2video", "vob", "mpeg"), ("mpeg1video", "mpeg1video", "mpegvideo"), ("libx264", "h264", "h264"),
         ("libx265", "hevc", "hevc"), ("mpeg4", "m4v", "m4v"), ("libvpx", "ivf", "ivf"), ("mpeg4", "nut", "nut"),
         ("mpeg2video", "mxf", "mxf"), ("mjpeg", "mjpeg", "mjpeg"), ("wmv2", "asf", "asf"),
-        ("libaom-av1", "obu", "obu"), ("libsvtav1", "obu", "obu"), ("mpeg4", "rm", "rm"),
-        ("rawvideo", "yuv4mpegpipe", "yuv4mpegpipe"),
+        ("libsvtav1", "obu", "obu"), ("rawvideo", "yuv4mpegpipe", "yuv4mpegpipe"),
     ],
 )  # fmt: skip
 def test_containers_that_ffmpeg_writes_are_told(codec, container, demuxer):
     from fractions import Fraction
 
-    if codec not in av.codecs_available:
-        pytest.skip("this FFmpeg has no such encoder")
     buffer = io.BytesIO()
-    try:
-        with av.open(buffer, "w", format=container) as file:
-            track = file.add_stream(codec, rate=25)
-            track.width, track.height = 64, 64
-            track.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-            for number in range(10):
-                frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 20 * number, np.uint8), format="rgb24")
-                frame.pts, frame.time_base = number, Fraction(1, 25)
-                file.mux(track.encode(frame))
-            file.mux(track.encode(None))
-    except (av.FFmpegError, ValueError):
-        pytest.skip("this FFmpeg does not write it")
+    with av.open(buffer, "w", format=container) as file:
+        track = file.add_stream(codec, rate=25)
+        track.width, track.height = 64, 64
+        track.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for number in range(10):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 20 * number, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            file.mux(track.encode(frame))
+        file.mux(track.encode(None))
     data = buffer.getvalue()
     assert container_format(io.BytesIO(data)) == demuxer
     levels = [int(frame.mean()) for frame in load_video(data, num_frames=4)]
@@ -281,8 +276,7 @@ def test_containers_that_ffmpeg_writes_are_told(codec, container, demuxer):
         ("libopus", "ogg", "ogg"), ("flac", "flac", "flac"), ("pcm_s16le", "wav", "wav"), ("pcm_s16be", "aiff", "aiff"),
         ("pcm_s16be", "caf", "caf"), ("pcm_s16be", "au", "au"), ("pcm_s16le", "w64", "w64"), ("ac3", "ac3", "ac3"),
         ("eac3", "eac3", "eac3"), ("mp2", "mp2", "mp3"), ("wavpack", "wv", "wv"), ("tta", "tta", "tta"),
-        ("aac", "latm", "loas"), ("wmav2", "asf", "asf"), ("pcm_u8", "voc", "voc"), ("pcm_s16le", "rf64", "wav"),
-        ("truehd", "truehd", "truehd"),
+        ("aac", "latm", "loas"), ("pcm_u8", "voc", "voc"), ("pcm_s16le", "rf64", "wav"),
     ],
 )  # fmt: skip
 def test_audio_containers_too(codec, container, demuxer):
@@ -290,18 +284,15 @@ def test_audio_containers_too(codec, container, demuxer):
 
     options, name = ({"rf64": "always"}, "wav") if container == "rf64" else ({}, container)
     buffer, rate = io.BytesIO(), 48_000
-    try:
-        with av.open(buffer, "w", format=name, options=options) as file:
-            track = file.add_stream(codec, rate=rate, layout="stereo", options={"strict": "-2"})
-            samples = np.tile(0.3 * np.sin(np.arange(rate) / 20), (2, 1)).astype(np.float32)
-            resampler = av.AudioResampler(track.format.name, "stereo", rate, frame_size=track.frame_size or 1024)
-            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
-            frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), 0
-            for piece in [*resampler.resample(frame), *resampler.resample(None)]:
-                file.mux(track.encode(piece))
-            file.mux(track.encode(None))
-    except (av.FFmpegError, ValueError):
-        pytest.skip("this FFmpeg does not write it")
+    with av.open(buffer, "w", format=name, options=options) as file:
+        track = file.add_stream(codec, rate=rate, layout="stereo", options={"strict": "-2"})
+        samples = np.tile(0.3 * np.sin(np.arange(rate) / 20), (2, 1)).astype(np.float32)
+        resampler = av.AudioResampler(track.format.name, "stereo", rate, frame_size=track.frame_size or 1024)
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
+        frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), 0
+        for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+            file.mux(track.encode(piece))
+        file.mux(track.encode(None))
     data = buffer.getvalue()
     assert container_format(io.BytesIO(data)) == demuxer
     assert len(load_audio(data)) / 16_000 == pytest.approx(1, abs=0.1)

@@ -9,11 +9,18 @@ av = pytest.importorskip("av")
 
 DAMAGE = {"video_corrupt", "video_truncated"}
 KINDS = {
-    "mp4": ("mp4", "libx264", None), "mov": ("mov", "mpeg4", None), "fragments": ("mp4", "libx264", "frag_keyframe"),
-    "matroska": ("matroska", "libx264", None), "webm": ("webm", "libvpx", None),
-    "live": ("matroska", "libx264", "live"), "avi": ("avi", "mpeg4", None), "flv": ("flv", "libx264", None), "asf": ("asf", "wmv2", None),
-    "transport": ("mpegts", "libx264", None), "ivf": ("ivf", "libvpx", None),
-}  # fmt: skip
+    "mp4": ("mp4", "libx264", None),
+    "mov": ("mov", "mpeg4", None),
+    "fragments": ("mp4", "libx264", "frag_keyframe"),
+    "matroska": ("matroska", "libx264", None),
+    "webm": ("webm", "libvpx", None),
+    "live": ("matroska", "libx264", "live"),
+    "avi": ("avi", "mpeg4", None),
+    "flv": ("flv", "libx264", None),
+    "asf": ("asf", "wmv2", None),
+    "transport": ("mpegts", "libx264", None),
+    "ivf": ("ivf", "libvpx", None),
+}
 LIVE = {"live": {"live": "1"}, "frag_keyframe": {"movflags": "frag_keyframe+empty_moov"}, None: {}}
 
 

@@ -122,7 +122,7 @@ def matroska_with(times, levels):
         track = file.add_stream("mjpeg", rate=25)
         track.width = track.height = 64
         track.pix_fmt = "yuvj420p"
-        for number, (time, level) in enumerate(zip(times, levels, strict=True)):
+        for time, level in zip(times, levels, strict=True):
             packet = av.Packet(jpeg(level))
             packet.stream, packet.time_base, packet.is_keyframe = track, TICK, True
             packet.pts, packet.dts = round(time * 1000), round(time * 1000)
