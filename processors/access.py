@@ -68,11 +68,15 @@ class Access:
         limits: how much it may take.
         sources: where it may come from.
         deadline: until when; without a limit by default.
+        isolate: whether FFmpeg decodes in a process apart, bounded by `limits.decoder_bytes` and
+            `limits.decoder_seconds`: a crash of the decoder is then an InputError, and the caller lives on. Processes
+            are kept for the next file. POSIX systems only.
     """
 
     limits: Limits = field(default_factory=Limits)
     sources: Sources = field(default_factory=Sources)
     deadline: Deadline = field(default_factory=Deadline, compare=False)
+    isolate: bool = False
 
     def of_call(
         self, limits: Limits | None = None, sources: Sources | None = None, deadline: float | None = None

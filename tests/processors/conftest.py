@@ -83,6 +83,49 @@ def write_video(
     return buffer.getvalue()
 
 
+_TICK = Fraction(1, 1000)
+_ENCODERS = {
+    "libx264": {"crf": "4", "preset": "ultrafast"}, "libvpx": {"crf": "4", "b:v": "4M", "deadline": "realtime"},
+}  # fmt: skip
+
+
+def write_clip(
+    levels, container="mp4", codec="libx264", *, times=None, rate=25, offset=0.0, size=(64, 64), pix_fmt="yuv420p",
+    audio=None, audio_codec="aac", muxer=None, options=None,
+):  # fmt: skip
+    """A video of plain grey frames, or of arrays; times in seconds for an uneven rate, audio at 48 kHz beside it."""
+    av = pytest.importorskip("av")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container, options=muxer or {}) as file:
+        track = file.add_stream(codec, rate=rate, options=options or _ENCODERS.get(codec, {}))
+        track.width, track.height, track.pix_fmt = *size, pix_fmt
+        fixed = container in {"avi", "mpeg", "ivf", "obu", "asf"} or codec.startswith("mpeg")
+        unit = Fraction(1, rate) if fixed else _TICK
+        if not fixed:
+            track.codec_context.time_base = track.time_base = unit
+        voice = None
+        if audio is not None:
+            voice = file.add_stream(audio_codec, rate=48_000, layout="mono")
+        packets = []
+        for number, level in enumerate(levels):
+            picture = np.full((size[1], size[0], 3), level, np.uint8) if np.ndim(level) == 0 else level
+            frame = av.VideoFrame.from_ndarray(picture, format="rgba" if picture.shape[2] == 4 else "rgb24")
+            frame.time_base = unit
+            frame.pts = round((offset + (number / rate if times is None else times[number])) / unit)
+            packets += track.encode(frame)
+        packets += track.encode(None)
+        for start in range(0, 0 if audio is None else len(audio), 1024):
+            piece = av.AudioFrame.from_ndarray(audio[None, start : start + 1024], format="fltp", layout="mono")
+            piece.sample_rate, piece.time_base = 48_000, Fraction(1, 48_000)
+            piece.pts = start + round(offset * 48_000)
+            packets += voice.encode(piece)
+        if voice is not None:
+            packets += voice.encode(None)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            file.mux(packet)
+    return buffer.getvalue()
+
+
 def rotate_mp4(data, matrix):
     """Writes a 2 x 2 display matrix into the header of the video track."""
     a, b, c, d = (value << 16 for value in matrix)
@@ -103,3 +146,8 @@ def frame_numbers():
 @pytest.fixture(scope="session")
 def turned():
     return rotate_mp4
+
+
+@pytest.fixture(scope="session")
+def clip():
+    return write_clip

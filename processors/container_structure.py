@@ -1,0 +1,220 @@
+"""Whether a video container holds what its own structure promises: FFmpeg steps over holes without a word.
+
+Only the structure tells: sizes, chunk names, counters. A long time without a frame is no hole.
+"""
+
+from collections.abc import Callable
+from io import BufferedIOBase
+
+import numpy as np
+
+from processors.access import DEFAULT_ACCESS, Access
+from processors.container_format import MATROSKA, MOV, container_format
+from processors.cut_short import is_cut_short
+from processors.errors import InputError
+from processors.matroska_structure import walk_matroska
+from processors.splice import splice
+from processors.structure_walk import Damaged, Truncated, Walk
+from processors.transport_structure import walk_transport
+
+_MOVI_NAMES = (b"JUNK", b"LIST", b"indx", b"ix")
+_DATA_KINDS = (b"dc", b"db", b"wb", b"pc", b"tx", b"dd", b"iv", b"sb")
+_FLV_TAGS = {8, 9, 15, 18}
+_ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+_UNKNOWN_SIZE = 0x7FFF_0000
+
+
+def check_structure(
+    stream: BufferedIOBase, name: str, kind: str = "video", access: Access = DEFAULT_ACCESS
+) -> tuple[BufferedIOBase, tuple[int, ...]]:
+    """Walk a container of a known format from its start to its end, and leave the stream at its start.
+
+    Args:
+        stream: seekable.
+        name: what messages call it.
+        kind: `audio` or `video`, the first word of the codes.
+        access: deadline.
+
+    Returns:
+        A stream of what FFmpeg is to read, the one passed but for headers that it would take for the end; and positions
+        in it at which further files of the same format were joined to the first.
+
+    Raises:
+        InputError: `<kind>_truncated`, it ends before its structure says; `<kind>_corrupt`, something is missing or
+            damaged on the way.
+    """
+    demuxer = container_format(stream) or ""
+    try:
+        if is_cut_short(stream):
+            raise Truncated
+        joints = _WALKS[demuxer](Walk(stream, access)) if demuxer in _WALKS else []
+        if demuxer == "flv" and joints:
+            return _without_headers(stream, joints)
+        return stream, tuple(joints)
+    except Truncated:
+        raise InputError(f"{kind}_truncated", f"{name} is cut short: it ends before its structure says") from None
+    except Damaged as damage:
+        raise InputError(f"{kind}_corrupt", f"{name} is damaged: {damage}") from None
+    finally:
+        stream.seek(0)
+
+
+def _walk_mov(walk: Walk) -> list[int]:
+    """The movie header tells where everything lies: without it nothing can be read, and of two one is ignored."""
+    place, kinds = 0, []
+    while place + 8 <= walk.length:
+        size, kind = walk.number(place, 4), walk.read(place + 4, 4)
+        if size == 1:
+            size = walk.number(place + 8, 8)
+        size = walk.length - place if size == 0 else size
+        if size < 8 or not kind.isascii() or not kind.decode().isprintable():
+            if b"moov" in kinds:  # what follows a movie, which no player reads
+                break
+            raise Damaged(f"no box begins at byte {place:,}")
+        kinds.append(kind)
+        place += size
+    if b"moov" not in kinds and b"meta" not in kinds:
+        raise Truncated
+    if kinds.count(b"moov") > 1:
+        raise Damaged("files are laid end to end, of which the first alone could be read: join them with ffmpeg")
+    return []
+
+
+def _walk_avi(walk: Walk) -> list[int]:
+    place, joints, chunks, indexed = 0, [], 0, 0
+    while place + 12 <= walk.length:
+        kind, size, form = walk.read(place, 4), walk.number(place + 4, 4, "little"), walk.read(place + 8, 4)
+        if kind == b"RIFF":
+            if form == b"AVI " and place:
+                joints.append(place)
+            place += 12
+        elif kind == b"LIST" and form == b"movi":
+            known = 0 < size < _UNKNOWN_SIZE
+            place, count = _walk_movi(walk, place + 12, place + 8 + size if known else walk.length, known)
+            chunks += count
+        else:
+            if kind == b"idx1":
+                indexed += _indexed(walk, place + 8, min(size, walk.length - place - 8))
+            place += 8 + size + size % 2
+    if indexed > chunks:
+        raise Damaged(f"its index lists {indexed:,} frames, and {chunks:,} are there")
+    return joints
+
+
+def _walk_movi(walk: Walk, place: int, end: int, known: bool) -> tuple[int, int]:
+    count = 0
+    while place + 8 <= end:
+        if not _is_movi_chunk(walk.read(place, 4)) and _is_movi_chunk(walk.read(place - 1, 4)):
+            place -= 1  # some writers forget the byte that makes a size even
+        kind, size = walk.read(place, 4), walk.number(place + 4, 4, "little")
+        if not known and kind in (b"idx1", b"RIFF"):
+            return place, count
+        if not _is_movi_chunk(kind):
+            raise Damaged(f"no chunk begins at byte {place:,}")
+        if kind == b"LIST":
+            place += 12
+            continue
+        count += bool(size and kind[2:] in _DATA_KINDS and kind[:2].isdigit())
+        place += 8 + size + size % 2
+        if place > end + 1:
+            raise Truncated
+    return (end + end % 2 if known else place), count
+
+
+def _is_movi_chunk(kind: bytes) -> bool:
+    return kind.startswith(_MOVI_NAMES) or (len(kind) == 4 and kind[:2].isalnum() and kind[2:].isalnum())
+
+
+def _indexed(walk: Walk, start: int, size: int) -> int:
+    entries = np.frombuffer(walk.read(start, size // 16 * 16), "<u4").reshape(-1, 4)
+    kinds = entries[:, 0] >> 16
+    data = np.isin(kinds, [int.from_bytes(kind, "little") for kind in _DATA_KINDS]) & (entries[:, 3] > 0)
+    return len(np.unique(entries[data, 2]))
+
+
+def _walk_flv(walk: Walk) -> list[int]:
+    """Of FLV the joints are the places of further headers, which FFmpeg would take for the end."""
+    place, joints = walk.number(5, 4) + 4, []
+    while place + 11 <= walk.length:
+        head = walk.read(place, 11)
+        if head[:4] == b"FLV\x01":
+            joints.append(place)
+            place += int.from_bytes(head[5:9], "big") + 4
+            continue
+        if head[0] & 0x1F not in _FLV_TAGS or head[8:11] != b"\0\0\0":
+            raise Damaged(f"no tag begins at byte {place:,}")
+        size = int.from_bytes(head[1:4], "big")
+        if head[0] & 0x1F == 18:
+            _check_file_size(walk, place + 11, size)
+        place += 11 + size + 4
+    # The last tag's own size may be missing behind it.
+    if place > walk.length + 4 or 4 < walk.length - place:
+        raise Truncated
+    return joints
+
+
+def _without_headers(stream: BufferedIOBase, headers: list[int]) -> tuple[BufferedIOBase, tuple[int, ...]]:
+    pieces, joints, start = [], [], 0
+    for number, header in enumerate([*headers, stream.seek(0, 2)]):
+        pieces.append((start, header))
+        start = header
+        if number < len(headers):
+            stream.seek(header + 5)
+            start += int.from_bytes(stream.read(4), "big") + 4
+            joints.append(sum(end - begin for begin, end in pieces))
+    return splice(stream, pieces), tuple(joints)
+
+
+def _check_file_size(walk: Walk, start: int, size: int) -> None:
+    script = walk.read(start, min(size, 1 << 16))
+    key = b"\0\x08filesize\0"
+    place = script.find(key)
+    value = script[place + len(key) : place + len(key) + 8]
+    if place >= 0 and len(value) == 8 and np.frombuffer(value, ">f8")[0] > walk.length:
+        raise Truncated
+
+
+def _walk_asf(walk: Walk) -> list[int]:
+    end, place = walk.number(16, 8, "little"), 30
+    packet_size = live = 0
+    while place + 24 <= min(end, walk.length):
+        size = walk.number(place + 16, 8, "little")
+        if walk.read(place, 16) == _ASF_FILE:
+            live, least, packet_size = (walk.number(place + at, 4, "little") for at in (88, 92, 96))
+            packet_size *= least == packet_size
+        if size < 24:
+            return []
+        place += size
+    if walk.read(end, 16) != _ASF_DATA:
+        return []
+    size, packets = walk.number(end + 16, 8, "little"), walk.number(end + 40, 8, "little")
+    if live & 1:
+        return []
+    if end + size > walk.length or (packet_size and end + 50 + packets * packet_size > walk.length):
+        raise Truncated
+    if packet_size and packets:
+        _check_packets(walk, end + 50, packet_size, packets)
+    return []
+
+
+def _check_packets(walk: Walk, start: int, size: int, count: int) -> None:
+    """Every packet begins with the same three bytes of error correction, where the first one has them."""
+    first = walk.read(start, 3)
+    if first != b"\x82\0\0":
+        return
+    step = max(1, (1 << 20) // size)
+    for number in range(0, count, step):
+        block = np.frombuffer(walk.read(start + number * size, min(step, count - number) * size), np.uint8)
+        if (block.reshape(-1, size)[:, :3] != np.frombuffer(first, np.uint8)).any():
+            raise Damaged("packets are missing in its middle")
+
+
+_WALKS: dict[str, Callable[[Walk], list[int]]] = {
+    MOV: _walk_mov,
+    MATROSKA: walk_matroska,
+    "avi": _walk_avi,
+    "flv": _walk_flv,
+    "asf": _walk_asf,
+    "mpegts": walk_transport,
+}

@@ -1,0 +1,92 @@
+"""The elements of Matroska and WebM files, walked block by block."""
+
+from processors.structure_walk import Damaged, Truncated, Walk
+
+_EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
+_VOID, _CHECKSUM = 0xEC, 0xBF
+# SeekHead, Info, Tracks, Cluster, Cues, Chapters, Attachments, Tags.
+_TOP = {
+    0x114D9B74, 0x1549A966, 0x1654AE6B, _CLUSTER, 0x1C53BB6B, 0x1043A770, 0x1941A469, 0x1254C367, _VOID, _CHECKSUM,
+}  # fmt: skip
+# Timestamp, SimpleBlock, BlockGroup, PrevSize, Position, SilentTracks, EncryptedBlock.
+_IN_CLUSTER = {0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0x5854, 0xAF, _VOID, _CHECKSUM}
+_LONGEST_HEADER = 12
+
+
+def walk_matroska(walk: Walk) -> list[int]:
+    """Return where further files begin that were joined to the first."""
+    place, joints, segments = 0, [], 0
+    while place < walk.length:
+        try:
+            kind, size, start = _element(walk, place)
+        except (Damaged, Truncated):
+            if segments:
+                break
+            raise
+        if kind == _EBML:
+            if place:
+                joints.append(place)
+            place = start + (size or 0)
+        elif kind == _SEGMENT:
+            place = _walk_segment(walk, start, None if size is None else start + size)
+            segments += 1
+        elif kind in (_VOID, _CHECKSUM) and size is not None:
+            place = start + size
+        elif segments:  # what follows the segment, which no player reads
+            break
+        else:
+            raise Damaged(f"no element begins at byte {place:,}")
+    return joints
+
+
+def _walk_segment(walk: Walk, place: int, end: int | None) -> int:
+    """Walk to the end of a segment of known size, or to where another file begins."""
+    if end is not None and end > walk.length:
+        raise Truncated
+    while place < (walk.length if end is None else end):
+        kind, size, start = _element(walk, place)
+        if end is None and kind == _EBML:
+            return place
+        if kind not in _TOP:
+            raise Damaged(f"no element begins at byte {place:,}")
+        if kind == _CLUSTER:
+            place = _walk_cluster(walk, start, None if size is None else start + size)
+        else:
+            if size is None:
+                raise Damaged(f"the element at byte {place:,} has no size")
+            place = start + size
+        if place > (walk.length if end is None else end):
+            raise Truncated
+    return place
+
+
+def _walk_cluster(walk: Walk, place: int, end: int | None) -> int:
+    if end is not None and end > walk.length:
+        raise Truncated
+    while place < (walk.length if end is None else end):
+        kind, size, start = _element(walk, place)
+        if end is None and (kind in _TOP - {_VOID, _CHECKSUM} or kind == _EBML):
+            return place
+        if kind not in _IN_CLUSTER or size is None:
+            raise Damaged(f"no block begins at byte {place:,}")
+        place = start + size
+        if end is not None and place > end:
+            raise Damaged(f"the block before byte {place:,} is longer than its cluster")
+    if place > walk.length:
+        raise Truncated
+    return place
+
+
+def _element(walk: Walk, place: int) -> tuple[int, int | None, int]:
+    """The id, the size (None for unknown) and the start of the content of an element."""
+    head = walk.read(place, _LONGEST_HEADER)
+    width = 9 - head[0].bit_length() if head and head[0] else 0
+    if not 1 <= width <= 4:
+        raise Damaged(f"no element begins at byte {place:,}")
+    kind, rest = int.from_bytes(head[:width], "big"), head[width:]
+    more = 9 - rest[0].bit_length() if rest and rest[0] else 0
+    if not more or len(rest) < more:
+        raise Truncated if len(head) < _LONGEST_HEADER else Damaged(f"no element begins at byte {place:,}")
+    mask = (1 << 7 * more) - 1
+    size = int.from_bytes(rest[:more], "big") & mask
+    return kind, None if size == mask else size, place + width + more

@@ -1,0 +1,204 @@
+"""Containers with holes, ends missing and parts overwritten: what is promised is compared with what is read."""
+
+import numpy as np
+import pytest
+
+from processors import InputError, VideoProcessor, load_audio, load_video
+
+av = pytest.importorskip("av")
+
+DAMAGE = {"video_corrupt", "video_truncated"}
+KINDS = {
+    "mp4": ("mp4", "libx264", None),
+    "mov": ("mov", "mpeg4", None),
+    "fragments": ("mp4", "libx264", "frag_keyframe"),
+    "matroska": ("matroska", "libx264", None),
+    "webm": ("webm", "libvpx", None),
+    "live": ("matroska", "libx264", "live"),
+    "avi": ("avi", "mpeg4", None),
+    "flv": ("flv", "libx264", None),
+    "asf": ("asf", "wmv2", None),
+    "transport": ("mpegts", "libx264", None),
+    "ivf": ("ivf", "libvpx", None),
+}
+LIVE = {"live": {"live": "1"}, "frag_keyframe": {"movflags": "frag_keyframe+empty_moov"}, None: {}}
+
+
+@pytest.fixture(scope="module")
+def noisy(clip):
+    """A busy video in each kind of container: a cut of a hundred bytes always takes some of it."""
+    rng = np.random.default_rng(3)
+    frames = [np.repeat(np.repeat(rng.integers(0, 256, (8, 8, 3), np.uint8), 8, 0), 8, 1) for _ in range(60)]
+    made = {}
+
+    def make(kind):
+        if kind not in made:
+            container, codec, muxer = KINDS[kind]
+            options = {"g": "12", "crf": "10", "preset": "ultrafast"} if codec == "libx264" else {"g": "12"}
+            made[kind] = clip(frames, container, codec, muxer=LIVE[muxer], options=options, rate=25)
+        return made[kind]
+
+    return make
+
+
+def code_of(data):
+    try:
+        load_video(data, fps=25)
+    except InputError as refusal:
+        assert len(str(refusal)) <= 500 and "0x" not in str(refusal)
+        return refusal.code
+    return None
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_whole_ones_are_read(kind, noisy):
+    assert len(load_video(noisy(kind), fps=25)) == 60
+    made = VideoProcessor()(noisy(kind))
+    assert made.grid_thw[0, 0] == 2
+
+
+# In fragments and in IVF each frame stands alone, and nothing says how many there should be.
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"transport", "ivf", "fragments"}))
+@pytest.mark.parametrize("part", [0.35, 0.6, 0.85])
+def test_one_that_is_cut_short_is_refused(kind, part, noisy):
+    data = noisy(kind)
+    assert code_of(data[: int(len(data) * part)]) in DAMAGE | {"video_unknown_format"}
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"ivf"}))
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.7])
+def test_a_hole_of_zeros_is_refused(kind, part, noisy):
+    data = bytearray(noisy(kind))
+    start = int(len(data) * part)
+    data[start : start + 3000] = bytes(len(data[start : start + 3000]))
+    assert code_of(bytes(data)) in DAMAGE
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"ivf"}))
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("size", [777, 188 * 9])
+def test_a_piece_cut_out_is_refused(kind, part, size, noisy):
+    data = noisy(kind)
+    start = int(len(data) * part) // 188 * 188
+    assert code_of(data[:start] + data[start + size :]) in DAMAGE
+
+
+def avi_chunks(data):
+    """The start and end of each chunk of the movie list."""
+    place = data.index(b"movi") + 4
+    end = data.index(b"movi") - 4 + int.from_bytes(data[data.index(b"movi") - 4 : data.index(b"movi")], "little") + 4
+    while place + 8 <= end:
+        size = int.from_bytes(data[place + 4 : place + 8], "little")
+        yield place, place + 8 + size + size % 2
+        place += 8 + size + size % 2
+
+
+def test_whole_chunks_taken_out_of_an_avi(noisy):
+    data = noisy("avi")
+    chunks = list(avi_chunks(data))
+    assert len(chunks) == 60
+    assert code_of(data[: chunks[20][0]] + data[chunks[30][0] :]) in DAMAGE
+    shorter = bytearray(data)
+    where = data.index(b"movi") - 4
+    size = int.from_bytes(data[where : where + 4], "little") - (chunks[30][0] - chunks[20][0])
+    shorter[where : where + 4] = size.to_bytes(4, "little")
+    assert code_of(bytes(shorter[: chunks[20][0]] + shorter[chunks[30][0] :])) == "video_corrupt"
+
+
+def test_an_avi_without_its_index_is_whole(noisy):
+    data = noisy("avi")
+    assert len(load_video(data[: data.index(b"idx1")], fps=25)) == 60
+
+
+def test_whole_tags_taken_out_of_an_flv(noisy):
+    data, place, tags = noisy("flv"), 13, []
+    while place < len(data):
+        size = int.from_bytes(data[place + 1 : place + 4], "big") + 15
+        tags.append((place, place + size))
+        place += size
+    assert code_of(data[: tags[20][0]] + data[tags[30][0] :]) == "video_truncated"  # it says how long it is
+
+
+def clusters(data):
+    places, place = [], data.find(b"\x1fC\xb6u")
+    while place >= 0:
+        places.append(place)
+        place = data.find(b"\x1fC\xb6u", place + 1)
+    return places
+
+
+def test_a_live_matroska_that_ends_between_blocks_is_whole(clip):
+    data = clip([50] * 200, "matroska", "mjpeg", pix_fmt="yuvj420p", muxer={"live": "1", "cluster_time_limit": "1000"})
+    starts = clusters(data)
+    assert len(starts) >= 5
+    assert 20 < len(load_video(data[: starts[4]], fps=25)) < 120
+    assert code_of(data[: starts[4] - 100]) == "video_truncated"
+    assert code_of(data[: starts[2] + 300] + data[starts[2] + 900 :]) == "video_corrupt"
+
+
+def packets_of(data):
+    return [data[place : place + 188] for place in range(0, len(data), 188)]
+
+
+def test_segments_of_a_transport_stream_laid_end_to_end_are_whole(clip):
+    segments = [clip([40 * part] * 50, "mpegts", offset=2 * part) for part in range(4)]
+    frames = load_video(b"".join(segments), fps=25)
+    assert len(frames) == 200
+    assert [int(frames[50 * part + 20, 30, 30, 0]) for part in range(4)] == pytest.approx([0, 40, 80, 120], abs=3)
+
+
+def test_one_packet_lost_of_a_transport_stream(noisy):
+    packets = packets_of(noisy("transport"))
+    middle = next(
+        place for place, packet in enumerate(packets)
+        if place > len(packets) // 2 and not packet[1] & 0x40 and packet[2] == 0 and packet[1] & 0x1F == 1
+    )  # fmt: skip
+    assert code_of(b"".join(packets[:middle] + packets[middle + 1 :])) == "video_corrupt"
+
+
+def test_a_transport_stream_cut_anywhere_at_its_ends_is_read(noisy):
+    data = noisy("transport")
+    start = len(data) // 3 + 77
+    assert 20 < len(load_video(data[start:], fps=25)) < 60
+    assert 20 < len(load_video(data[: len(data) * 2 // 3 + 50], fps=25)) < 60
+    stamped = b"".join(b"\0\0\0\1" + packet for packet in packets_of(data))
+    assert len(load_video(stamped, fps=25)) == 60
+
+
+def test_two_movies_end_to_end_are_refused(noisy):
+    assert code_of(noisy("mp4") * 2) == "video_corrupt"
+
+
+def test_what_follows_a_file_is_no_damage(noisy):
+    for kind in ("mp4", "matroska", "avi"):
+        assert len(load_video(noisy(kind) + b"\0" * 64, fps=25)) == 60
+
+
+def test_audio_of_a_damaged_container_is_refused_too(clip):
+    data = clip([50] * 50, "matroska", audio=np.sin(np.arange(96_000) / 9).astype(np.float32))
+    assert len(load_audio(data)) / 16_000 == pytest.approx(2, abs=0.1)
+    holed = data[: len(data) // 2] + bytes(600) + data[len(data) // 2 + 600 :]
+    for broken, code in ((holed, "audio_corrupt"), (data[: len(data) // 2], "audio_truncated")):
+        with pytest.raises(InputError) as refusal:
+            load_audio(broken)
+        assert refusal.value.code == code
+
+
+def test_overwritten_bytes_give_one_refusal_or_a_value(noisy):
+    rng = np.random.default_rng(8)
+    for kind in sorted(KINDS):
+        for _ in range(12):
+            data = bytearray(noisy(kind))
+            for place in rng.integers(0, len(data), 8):
+                data[place] = rng.integers(0, 256)
+            code_of(bytes(data))
+
+
+def test_streams_that_fail_are_one_refusal():
+    class Failing:
+        def read(self, *arguments):
+            raise OSError("the disk is gone")
+
+    with pytest.raises(InputError) as refusal:
+        load_video(Failing())
+    assert refusal.value.code == "source_unreadable"
