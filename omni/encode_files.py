@@ -6,7 +6,7 @@ import hashlib
 import os
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -76,6 +76,7 @@ def encode_files(
     *,
     batch_size: int = 8,
     access: Access | None = None,
+    isolate: bool = True,
 ) -> Iterator[Outcome]:
     """Encode every job, in order, and write its embedding; a failed one ends nothing but itself.
 
@@ -85,10 +86,12 @@ def encode_files(
         fingerprint: of the checkpoint and of how it was loaded.
         batch_size: how many are read and encoded at a time.
         access: limits, source policy and deadline.
+        isolate: decode what FFmpeg decodes in a process apart, so that a file on which it crashes costs one job.
 
     Raises:
         OSError: nothing can be written any more.
     """
+    access = replace(access or media.access, isolate=isolate)
     results = media.try_stream((job.source for job in jobs), batch_size, access)
     for job, result in zip(jobs, results, strict=True):
         if isinstance(result, InputError):
