@@ -1,4 +1,4 @@
-"""Sounds to log-mel spectrograms."""
+"""Audio to log-mel spectrograms."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from processors.access import DEFAULT_ACCESS, Access
 from processors.config import AudioConfig
-from processors.decode_audio import AudioSource, load_audio
+from processors.decode_audio import AudioSource, Rate, load_audio
 from processors.errors import InputError
 from processors.mel import log_mel
 
@@ -27,7 +27,7 @@ class AudioFeatures:
 
 
 class AudioProcessor:
-    """Turns sounds of any length into log-mel spectrograms, each as if it were alone.
+    """Turns audio of any length into log-mel spectrograms, each as if it were alone.
 
     Args:
         config: sampling rate and geometry of the spectrogram.
@@ -44,18 +44,18 @@ class AudioProcessor:
 
     @overload
     def __call__(  # pyright: ignore[reportOverlappingOverload]
-        self, waveforms: list | tuple, sampling_rate: float | int = 16_000, *, access: Access | None = None
+        self, waveforms: list | tuple, sampling_rate: Rate = 16_000, *, access: Access | None = None
     ) -> list[AudioFeatures]: ...
 
     @overload
     def __call__(
-        self, waveforms: AudioSource, sampling_rate: float | int = 16_000, *, access: Access | None = None
+        self, waveforms: AudioSource, sampling_rate: Rate = 16_000, *, access: Access | None = None
     ) -> AudioFeatures: ...
 
     def __call__(
         self,
         waveforms: AudioSource | Sequence[AudioSource],
-        sampling_rate: float | int = 16_000,
+        sampling_rate: Rate = 16_000,
         *,
         access: Access | None = None,
     ) -> AudioFeatures | list[AudioFeatures]:
@@ -75,5 +75,5 @@ class AudioProcessor:
             waveform = load_audio(waveforms, sampling_rate, self.config.sampling_rate, access=access)
             return AudioFeatures(log_mel(waveform, self.config))
         if not waveforms:
-            raise InputError("audio_missing", "the list of sounds is empty")
+            raise InputError("audio_missing", "the list of audio is empty")
         return [self(waveform, sampling_rate, access=access) for waveform in waveforms]

@@ -10,12 +10,12 @@ import numpy as np
 
 from processors.access import DEFAULT_ACCESS, Access
 from processors.container_format import MATROSKA, MOV, container_format
-from processors.cut_short import is_cut_short
 from processors.errors import InputError
 from processors.matroska_structure import walk_matroska
 from processors.splice import splice
 from processors.structure_walk import Damaged, Truncated, Walk
 from processors.transport_structure import walk_transport
+from processors.truncation import is_truncated
 
 _MOVI_NAMES = (b"JUNK", b"LIST", b"indx", b"ix")
 _DATA_KINDS = (b"dc", b"db", b"wb", b"pc", b"tx", b"dd", b"iv", b"sb")
@@ -46,7 +46,7 @@ def check_structure(
     """
     demuxer = container_format(stream) or ""
     try:
-        if is_cut_short(stream):
+        if is_truncated(stream):
             raise Truncated
         joints = _WALKS[demuxer](Walk(stream, access)) if demuxer in _WALKS else []
         if demuxer == "flv" and joints:

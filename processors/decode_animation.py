@@ -11,8 +11,8 @@ from PIL import Image, UnidentifiedImageError
 
 from processors.access import Access
 from processors.av_container import check_frame_size
-from processors.cut_short import is_cut_short
 from processors.errors import InputError
+from processors.truncation import is_truncated
 
 # Browsers show what asks for 10 ms or less for 100 ms: such files were made for viewers that could go no faster.
 _HASTY_SECONDS, _USUAL_SECONDS = 0.0105, 0.1
@@ -93,7 +93,7 @@ def _is_cut_short(stream: BufferedIOBase, form: str) -> bool:
         return 8 + int.from_bytes(stream.read(4), "little") > length
     if form == "PNG":
         return not _png_ends(stream, length)
-    return _gif_is_short(stream, length) if form == "GIF" else is_cut_short(stream)
+    return _gif_is_short(stream, length) if form == "GIF" else is_truncated(stream)
 
 
 def _png_ends(stream: BufferedIOBase, length: int) -> bool:

@@ -8,12 +8,17 @@ from jaxtyping import Float32
 
 from processors.config import AudioConfig
 from processors.errors import InputError
+from processors.waveform import MAX_RATE, MIN_RATE, check_level
 
 MAX_FREQUENCY = 8000.0
 _BLOCK = 256
 """Frames transformed at a time: their spectra stay in the cache, and memory stays flat over hours of audio."""
 _FLOOR = np.float32(1e-10)
 _RANGE = np.float32(8.0)
+# Beyond this, powers come near the end of float32.
+_LOUDEST = 1e6
+# What no feature extractor has: windows, bands, silence and mel values of each sample that would take all memory.
+_MOST_N_FFT, _MOST_BANDS, _MOST_LENGTH, _MOST_VALUES = 1 << 16, 1 << 12, 1 << 26, 16
 
 
 def log_mel(
@@ -31,11 +36,14 @@ def log_mel(
         config: geometry of the spectrogram.
 
     Raises:
-        InputError: `audio_too_short`, half a window cannot be reflected at the ends.
+        InputError: `audio_too_short`, half a window cannot be reflected at the ends; `audio_not_finite`; `audio_range`,
+            samples millions of times over full scale; `audio_config`, a geometry that no memory would hold.
     """
     import scipy.fft
 
     config = config or AudioConfig()
+    _check_geometry(config)
+    check_level(waveform, _LOUDEST)
     half = config.n_fft // 2
     if len(waveform) < config.min_length:
         waveform = np.pad(waveform, (0, config.min_length - len(waveform)))
@@ -47,19 +55,45 @@ def log_mel(
             f"{samples} samples at {config.sampling_rate} Hz: at least {least} are needed for a frame",
         )
     frames = samples // config.hop_length
-    padded = np.pad(waveform, half, mode="reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft)[:: config.hop_length][:frames]
     hann, bands = _hann(config.n_fft), _sparse_filters(config)
     mel = np.empty((config.feature_size, frames), np.float32)
     for start in range(0, frames, _BLOCK):
-        block = slice(start, start + _BLOCK)
-        spectrum: Any = scipy.fft.rfft((windows[block] * hann).astype(np.float64), axis=-1)
+        stop = min(frames, start + _BLOCK)
+        first = start * config.hop_length - half
+        stretch = _reflected(waveform, first, (stop - 1) * config.hop_length - half + config.n_fft)
+        windows = np.lib.stride_tricks.sliding_window_view(stretch, config.n_fft)[:: config.hop_length]
+        spectrum: Any = scipy.fft.rfft((windows * hann).astype(np.float64), axis=-1)
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
-        np.log10(np.maximum(bands @ np.ascontiguousarray(power.T), _FLOOR), out=mel[:, block])
+        np.log10(np.maximum(bands @ np.ascontiguousarray(power.T), _FLOOR), out=mel[:, start:stop])
     np.maximum(mel, mel.max() - _RANGE, out=mel)
     mel += np.float32(4)
     mel /= np.float32(4)
     return mel
+
+
+def _reflected(waveform: Float32[np.ndarray, "samples"], start: int, stop: int) -> Float32[np.ndarray, "_"]:
+    """Samples of the waveform reflected at both ends, without a copy of the whole."""
+    samples = len(waveform)
+    inside = waveform[max(0, start) : min(samples, stop)]
+    if start >= 0 and stop <= samples:
+        return inside
+    before = waveform[-start:0:-1] if start < 0 else waveform[:0]
+    behind = waveform[2 * samples - 1 - stop : samples - 1][::-1] if stop > samples else waveform[:0]
+    return np.concatenate([before, inside, behind])
+
+
+def _check_geometry(config: AudioConfig) -> None:
+    if not (
+        MIN_RATE <= config.sampling_rate <= MAX_RATE
+        and config.n_fft <= _MOST_N_FFT
+        and config.feature_size <= min(_MOST_BANDS, _MOST_VALUES * config.hop_length)
+        and config.min_length <= _MOST_LENGTH
+    ):
+        raise InputError(
+            "audio_config",
+            f"no spectrogram of {config.feature_size} bands of {config.n_fft} samples every {config.hop_length}, "
+            f"{config.min_length} samples at least, at {config.sampling_rate} Hz is made",
+        )
 
 
 @lru_cache(maxsize=8)

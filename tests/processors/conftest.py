@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,6 +10,11 @@ import numpy as np
 import pytest
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+
+# The plain module beside the tests; not by sys.path, as in the conftest above.
+_spec = importlib.util.spec_from_file_location("odd_audio", Path(__file__).parent / "odd_audio.py")
+sys.modules["odd_audio"] = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(sys.modules["odd_audio"])
 
 
 @pytest.fixture(scope="session")

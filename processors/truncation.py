@@ -1,13 +1,20 @@
-"""Whether a container ends before its own header says: decoders read such files without a word."""
+"""Truncation: whether a container ends before its own header says, which decoders read without a word."""
 
 from io import BufferedIOBase
 
-# What writers put where a length is not known beforehand: 0, or a number about as large as can be.
-_UNKNOWN_LENGTH = 0x7FFF_0000
+
+def is_placeholder(size: int) -> bool:
+    """Whether a 32-bit size is one that writers put where they do not know it yet.
+
+    0; the largest number with or without a sign, less a header or rounded down; sox's and arecord's own.
+    """
+    return size == 0 or size >= 0xFFFF0000 or 0x7FFE0000 <= size <= 0x80000000 or size == 0x7F000000
 
 
-def is_cut_short(stream: BufferedIOBase) -> bool:
-    """Compares the lengths in a RIFF, Matroska or ISO (MP4, QuickTime) container with what is there.
+def is_truncated(stream: BufferedIOBase) -> bool:
+    """Compares the lengths in an AVI, Matroska or ISO (MP4, QuickTime) container with what is there.
+
+    Files of audio alone are measured where they are read: WAV and its relatives, AIFF, AU, CAF, FLAC, Ogg, MPEG audio.
 
     Args:
         stream: seekable; left at its start.
@@ -17,9 +24,9 @@ def is_cut_short(stream: BufferedIOBase) -> bool:
     """
     length = stream.seek(0, 2)
     stream.seek(0)
-    head = stream.read(12)
+    head = stream.read(16)
     try:
-        if head[:4] == b"RIFF":
+        if head[:4] == b"RIFF" and head[8:12] != b"WAVE":
             return _riff_is_short(stream, length)
         if head[:4] == b"\x1aE\xdf\xa3":
             return _matroska_is_short(stream, length)
@@ -29,11 +36,12 @@ def is_cut_short(stream: BufferedIOBase) -> bool:
 
 
 def _riff_is_short(stream: BufferedIOBase, length: int) -> bool:
+    stream.seek(12)
     while len(chunk := stream.read(12)) >= 8:
         size = int.from_bytes(chunk[4:8], "little")
         start = stream.tell() - len(chunk) + 8
-        if chunk[:4] == b"data" or (chunk[:4] == b"LIST" and chunk[8:] == b"movi"):
-            return 0 < size < _UNKNOWN_LENGTH and start + size > length
+        if chunk[:4] == b"LIST" and chunk[8:] == b"movi":
+            return not is_placeholder(size) and start + size > length
         stream.seek(start + size + size % 2)
     return False
 
