@@ -77,8 +77,11 @@ def _local(name: Any) -> Path | None:
         return Path(os.fsdecode(name))
     if os.path.isfile(name):
         path = Path(os.fsdecode(name))
-        with path.open("rb") as file:
-            what = foreign_format(file.read(64))
+        try:
+            with path.open("rb") as file:
+                what = foreign_format(file.read(64))
+        except OSError:
+            what = None
         said = what[1] if what else "a file; load the directory that it lies in"
         raise CheckpointError(f"{str(path)[:200]} is {said}", code=what[0] if what else "not_a_directory")
     return None
@@ -121,6 +124,14 @@ def check_directory(directory: Path) -> None:
     Raises:
         CheckpointError: it is something else, empty, or not wholly there.
     """
+    try:
+        _check(directory)
+    except OSError as error:
+        message = f"the directory cannot be read: {error.strerror or type(error).__name__}"
+        raise CheckpointError(message, code="file_unreadable") from error
+
+
+def _check(directory: Path) -> None:
     for name in _SETTINGS:
         if (directory / name).is_file():
             with (directory / name).open("rb") as file:

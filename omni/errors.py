@@ -43,7 +43,7 @@ class CheckpointError(ValueError):
 
     Args:
         message: one sentence.
-        code: a stable name of what is wrong; docs/errors.md lists them all.
+        code: a stable name of what is wrong, in snake case.
         problems: everything that is wrong, one sentence each, where it is more than the message.
         missing: tensors the model needs and the files do not hold.
         unexpected: tensors in the files that the model has no place for.

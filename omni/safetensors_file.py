@@ -68,7 +68,9 @@ def open_tensors(directory: Path) -> dict[str, StoredTensor]:
         message = f"{index.name} names files that are not in its directory: {', '.join(map(repr, outside))}"
         raise CheckpointError(message, code="bad_index", problems=outside[1:] and outside)
     inside = {shard: path for shard, path in paths.items() if path is not None}
-    if absent := [shard for shard, path in inside.items() if not path.is_file()]:
+    if absent := [
+        shard for shard, path in inside.items() if not os.path.isfile(path)
+    ]:  # False, too, for what cannot be a name
         message = f"{index.name} names {len(absent)} absent shards"
         raise CheckpointError(message, code="shard_missing", problems=absent)
     return _joined(index.name, weight_map, inside)

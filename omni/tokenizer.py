@@ -110,13 +110,16 @@ class Tokenizer:
         """Ids of plain text; what looks like a control token is text too.
 
         Raises:
-            InputError: the text holds half a surrogate pair.
+            InputError: the text holds half a surrogate pair, or the library cannot encode it.
         """
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise InputError("bad_text", f"the text holds half a surrogate pair at {error.start}") from None
-        return guarded(lambda: self._plain.encode(text, add_special_tokens=False)).ids
+        try:
+            return guarded(lambda: self._plain.encode(text, add_special_tokens=False)).ids
+        except CheckpointError as error:  # it has encoded another text as it was loaded
+            raise InputError("bad_text", f"the text cannot be encoded; {error}") from error
 
     def encode_prompt(self, prompt: str, mark: str) -> list[int]:
         """Ids of a rendered template.

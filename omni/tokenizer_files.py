@@ -18,6 +18,9 @@ _QWEN2_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+# What a normalizer may be made of: nothing that writes more than it reads.
+_NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents", "Sequence"}
+_MOST_ADDED = 100_000
 _PROBE = "Is 1 + 2 = 3?\n\tCafe\u0301 \u6e2f"
 
 
@@ -52,6 +55,8 @@ def read_tokenizer(path: Path) -> tuple[tokenizers.Tokenizer, list[dict[str, Any
     if not isinstance(own, list) or not all(isinstance(token, dict) for token in own):
         raise _refusal("added_tokens of tokenizer.json must be a list of tokens")
     added = [*({**token, "id": int(i)} for i, token in listed.items()), *own]
+    if len(added) > _MOST_ADDED:
+        raise _refusal(f"it has {len(added):,} added tokens, and at most {_MOST_ADDED:,} are read")
     _check_added(added)
     guarded(lambda: plain.encode(_PROBE, add_special_tokens=False))
     return plain, [token for token in added if token["content"]]
@@ -97,7 +102,19 @@ def _spec(path: Path) -> dict[str, Any]:
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
         raise _refusal("tokenizer.json is not of byte pairs (BPE), and no other kind is supported")
     _check_vocabulary(model.get("vocab"))
+    _check_normalizer(spec.get("normalizer"))
     return spec
+
+
+def _check_normalizer(normalizer: Any) -> None:
+    if normalizer is None:
+        return
+    if not isinstance(normalizer, dict) or normalizer.get("type") not in _NORMALIZERS:
+        kind = normalizer.get("type") if isinstance(normalizer, dict) else normalizer
+        raise _refusal(f"a normalizer of the kind {shown(kind)} is not supported")
+    inner = normalizer.get("normalizers", [])
+    for part in inner if isinstance(inner, list) else [inner]:
+        _check_normalizer(part)
 
 
 def _check_vocabulary(vocabulary: Any) -> None:
