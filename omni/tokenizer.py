@@ -7,6 +7,7 @@ from functools import cache
 from itertools import chain
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 
@@ -206,5 +207,5 @@ def _vocabulary(path: Path) -> int:
     raw = read_json(path / "config.json", required=False)
     for key in ("thinker_config", "text_config"):
         raw = inner if isinstance(inner := raw.get(key), dict) else raw
-    size = raw.get("vocab_size")
+    size: Any = raw.get("vocab_size")
     return size if is_whole(size) else 0

@@ -79,7 +79,8 @@ def _check_added(added: Iterable[Mapping[str, Any]]) -> None:
     ids: dict[str, int] = {}
     texts: dict[int, str] = {}
     for token in added:
-        text, i = token.get("content"), token.get("id")
+        text: Any = token.get("content")
+        i: Any = token.get("id")
         if not isinstance(text, str) or not is_whole(i) or not 0 <= i < 1 << 31:
             raise _refusal(f"an added token has the text {shown(text)} and the id {shown(i)}")
         if not text:

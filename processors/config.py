@@ -206,19 +206,19 @@ def _require(holds: bool, name: str, value: object, rule: str) -> None:
         raise ValueError(f"{name} is {shown if len(shown) <= 80 else shown[:77] + '...'}; supported: {rule}")
 
 
-def _require_whole(name: str, value: object, least: int, most: int) -> None:
+def _require_whole(name: str, value: Any, least: int, most: int) -> None:
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     _require(whole and least <= int(value), name, value, f"whole numbers of at least {least}")
     _require(whole and int(value) <= most, name, value, f"whole numbers up to {most}")
 
 
-def _is_finite(value: object) -> bool:
+def _is_finite(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) < 1e6
 
 
-def _is_scale(value: object) -> bool:
+def _is_scale(value: Any) -> bool:
     """Whether it can be multiplied with and divided by in float32."""
-    return _is_finite(value) and value > 1e-6  # type: ignore[operator]
+    return _is_finite(value) and value > 1e-6
 
 
 def _require_type(settings: Mapping[str, Any], name: str, *supported: str, default: str | None = None) -> str:

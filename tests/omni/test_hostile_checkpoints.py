@@ -758,6 +758,20 @@ def test_ctrl_c_ends_a_download_and_what_runs_for_it(monkeypatch):
     assert ended.wait(1)
 
 
+def test_ctrl_c_stays_what_it_is_within_a_library(bases, monkeypatch):
+    """JAX, for one, makes a ValueError of whatever is raised while it compares."""
+
+    def fail(*_: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ValueError("while checking equality") from error
+
+    monkeypatch.setattr("omni.loading.abstract_parts", fail)
+    with pytest.raises(KeyboardInterrupt):
+        omni.load(bases["text"])
+
+
 def test_what_the_cache_lacks_is_said_offline(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(socket, "socket", None)  # no socket is made, of whatever kind
