@@ -4,24 +4,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from encoders.config_fields import UnsupportedField, check_fields, check_numbers, short
 from encoders.layers import activation
 
 
-def _read(cls: type, raw: Mapping[str, Any], fixed: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+def _read(
+    cls: type, raw: Mapping[str, Any], part: str, fixed: Mapping[str, Any], aliases: Mapping[str, str]
+) -> dict[str, Any]:
     """The fields of a dataclass from a config.
 
-    Published configs carry dozens of fields that say nothing about inference, and those are passed over; a field that
-    would change the numbers and has only one supported value must hold that value. A field may come under its alias,
-    the name that all of transformers' configs share.
+    A field that would change the numbers and has only one supported value must hold that value; see `check_fields` for
+    those that are not read. A field may come under its alias, the name that all of transformers' configs share.
     """
     raw = dict(raw)
     for alias, name in aliases.items():
         if raw.get(alias) is not None and raw.setdefault(name, raw[alias]) != raw[alias]:
-            raise ValueError(f"{alias} is {raw[alias]!r}, but {name}, which means the same, is {raw[name]!r}")
+            raise ValueError(f"{alias} is {short(raw[alias])}, but {name}, which means the same, is {short(raw[name])}")
     for name, value in fixed.items():
-        if raw.get(name) not in (None, value):
-            raise ValueError(f"{name} is {raw[name]!r}; supported: {value!r}")
+        if raw.get(name) is not None and raw[name] != value:
+            raise UnsupportedField(f"{name} is {short(raw[name])}; supported: {value!r}")
     known = {field.name for field in fields(cls)}
+    check_fields(raw, part, {*known, *fixed, *aliases, "rope_parameters", "num_key_value_heads"})
     return {name: value for name, value in raw.items() if name in known and value is not None}
 
 
@@ -29,8 +32,8 @@ def _side(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A field that may be written once for each axis."""
     value = raw.get(name)
     if isinstance(value, list | tuple):
-        if len(set(value)) != 1:
-            raise ValueError(f"{name} is {value!r}; supported: one size for all axes")
+        if not value or any(side != value[0] for side in value):
+            raise ValueError(f"{name} is {short(value)}; supported: one size for all axes")
         value = value[0]
     return {name: value}
 
@@ -40,6 +43,16 @@ def _check_activation(field: str, name: str) -> None:
         activation(name)
     except ValueError as error:
         raise ValueError(f"{field}: {error}") from None
+
+
+_SIZES_OF_VISION = (
+    "depth hidden_size intermediate_size num_heads in_channels patch_size spatial_merge_size temporal_patch_size "
+    "out_hidden_size num_position_embeddings rope_theta"
+).split()
+_SIZES_OF_AUDIO = (
+    "num_mel_bins encoder_layers encoder_attention_heads encoder_ffn_dim d_model max_source_positions n_window "
+    "n_window_infer output_dim downsample_hidden_size"
+).split()
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,7 @@ class VisionConfig:
 
     def __post_init__(self) -> None:
         _check_activation("hidden_act", self.hidden_act)
+        check_numbers(self, _SIZES_OF_VISION)
         if self.hidden_size % (4 * self.num_heads):
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of 4 * num_heads {self.num_heads}")
         if round(self.num_position_embeddings**0.5) ** 2 != self.num_position_embeddings:
@@ -100,17 +114,33 @@ class VisionConfig:
         Raises:
             ValueError: a field holds a value that is not supported.
         """
-        rope = dict(raw.get("rope_parameters") or {})
-        if rope.get("rope_type", "axial") not in ("axial", "default"):
-            raise ValueError(f"rope_type is {rope['rope_type']!r}; supported: 'axial'")
+        rope = raw.get("rope_parameters") or {}
+        if not isinstance(rope, Mapping):
+            raise ValueError(f"rope_parameters is {short(rope)}; supported: an object")
+        for name in ("rope_type", "type"):
+            if rope.get(name, "axial") not in ("axial", "default"):
+                raise UnsupportedField(f"{name} is {short(rope[name])}; supported: 'axial'")
+        if raw.get("rope_scaling"):
+            raise UnsupportedField(f"rope_scaling is {short(raw['rope_scaling'])}; supported: to leave it out")
         rest = {**raw, **_side(raw, "patch_size"), **_side(raw, "temporal_patch_size")}
         if "rope_theta" in rope:
             rest["rope_theta"] = rope["rope_theta"]
         patch_size = rest["patch_size"] or cls.patch_size
-        fixed = {"apply_vit_abs_pos_embed": True, "spatial_patch_size": patch_size}
-        values = _read(cls, rest, fixed, {"num_hidden_layers": "depth", "num_attention_heads": "num_heads"})
+        fixed = {
+            "apply_vit_abs_pos_embed": True,
+            "spatial_patch_size": patch_size,
+            "qkv_bias": True,
+            "attention_bias": True,
+            "layer_norm_eps": 1e-6,
+            "rms_norm_eps": 1e-6,
+        }
+        aliases = {"num_hidden_layers": "depth", "num_attention_heads": "num_heads"}
+        values = _read(cls, rest, "vision config", fixed, aliases)
+        levels = values.get("deepstack_visual_indexes", ())
+        if not isinstance(levels, list | tuple) or not all(type(level) is int for level in levels):
+            raise ValueError(f"deepstack_visual_indexes is {short(levels)}; supported: a list of whole numbers")
         if "deepstack_visual_indexes" in values:
-            values["deepstack_visual_indexes"] = tuple(values["deepstack_visual_indexes"])
+            values["deepstack_visual_indexes"] = tuple(levels)
         return cls(**values)
 
 
@@ -149,6 +179,7 @@ class AudioConfig:
 
     def __post_init__(self) -> None:
         _check_activation("activation_function", self.activation_function)
+        check_numbers(self, _SIZES_OF_AUDIO)
         if self.d_model % self.encoder_attention_heads or self.d_model % 2:
             raise ValueError(f"d_model {self.d_model} does not fit encoder_attention_heads")
         if self.n_window_infer % self.chunk_frames:
@@ -187,7 +218,7 @@ class AudioConfig:
             "hidden_size": "d_model",
             "max_position_embeddings": "max_source_positions",
         }
-        values = _read(cls, raw, {"scale_embedding": False}, aliases)
+        values = _read(cls, raw, "audio config", {"scale_embedding": False, "layer_norm_eps": 1e-5}, aliases)
         heads = values.get("encoder_attention_heads", cls.encoder_attention_heads)
         if raw.get("num_key_value_heads") not in (None, heads):
             raise ValueError(f"num_key_value_heads is {raw['num_key_value_heads']!r}; supported: one a head, {heads}")

@@ -6,7 +6,7 @@ the mapped file to its place on the device, or to each device's shard, once.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -18,11 +18,15 @@ from tqdm import tqdm
 
 from omni.errors import CheckpointError
 from omni.families import Family, Source
+from omni.interruptible import call
 from omni.safetensors_file import StoredTensor
 from omni.sharding import partition_spec
 
 # Loads under about a second show no bar.
 _SILENT_BYTES = 1 << 30
+# Copied to the device in a tenth of a second or so.
+_LONG_COPY = 1 << 28
+_CHECKED_AT_ONCE = 1 << 20
 
 
 def parameter_shapes(model: nnx.Module) -> dict[str, jax.ShapeDtypeStruct]:
@@ -62,6 +66,7 @@ def check_tensors(
     if missing or unexpected or misshaped:
         raise CheckpointError(
             "the weights do not fit config.json",
+            code="weights_mismatch",
             missing=sorted(missing),
             unexpected=sorted(unexpected),
             misshaped=misshaped,
@@ -76,7 +81,8 @@ def canonical_names(stored: Mapping[str, StoredTensor], family: Family) -> dict[
         if canonical is None:
             continue
         if canonical in found:
-            raise CheckpointError(f"two tensors of the files both mean {canonical}; one of them is {name}")
+            message = f"two tensors of the files both mean {canonical}: {found[canonical].name} and {name}"
+            raise CheckpointError(message, code="duplicate_tensor")
         found[canonical] = tensor
     return found
 
@@ -93,7 +99,8 @@ def without_copies(stored: Mapping[str, StoredTensor], copies: Mapping[str, str]
     """
     for copy, original in copies.items():
         if copy in stored and original in stored and not _equal(stored[copy], stored[original]):
-            raise CheckpointError(f"config.json ties {copy} to {original}, and in the files they differ")
+            message = f"config.json ties {copy} to {original}, and in the files they differ"
+            raise CheckpointError(message, code="tied_weights_differ")
     return {name: tensor for name, tensor in stored.items() if name not in copies}
 
 
@@ -107,6 +114,8 @@ def load_parameters(
     stored: Mapping[str, StoredTensor],
     *,
     dtype: jnp.dtype,
+    keep_float32: bool = False,
+    check_finite: bool = True,
     mesh: Mesh | None = None,
     progress: bool | None = None,
 ) -> None:
@@ -117,52 +126,113 @@ def load_parameters(
         sources: parameter path -> where it lies.
         stored: canonical tensor name -> tensor.
         dtype: of the parameters on the device.
+        keep_float32: whether a parameter of which the files hold a piece in float32 stays in float32.
+        check_finite: whether to refuse weights that are NaN or infinite.
         mesh: devices to spread the parameters over; the default device when None.
         progress: show a bar; when None, only for loads that take more than a second or so, on a terminal.
+
+    Raises:
+        CheckpointError: with every tensor that holds a NaN or an infinity.
     """
     flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
     total = sum(variable.get_value().size for _, variable in flat) * jnp.dtype(dtype).itemsize
     silent = not progress if progress is not None else total < _SILENT_BYTES or not sys.stderr.isatty()
+    reader = _Reader(stored, check_finite)
     with tqdm(total=total, unit="B", unit_scale=True, desc="loading weights", disable=silent) as bar:
         for path, variable in flat:
             source = sources[".".join(map(str, path))]
             shape = variable.get_value().shape
+            names = (name for name, _, _ in source.pieces(shape))
+            own = np.dtype(np.float32) if keep_float32 and reader.has_float32(names) else dtype
             if mesh is None:
-                value = jnp.asarray(_read(source, shape, stored, dtype))
+                value = _on_device(reader.whole(source, shape, own))
             else:
-                value = _read_sharded(source, shape, stored, dtype, mesh, ".".join(map(str, path)))
+                value = reader.sharded(source, shape, own, mesh, ".".join(map(str, path)))
             variable.set_value(value)
             bar.update(value.size * value.dtype.itemsize)
+    if reader.not_finite:
+        names = sorted(stored[name].name for name in reader.not_finite)
+        message = "weights are NaN or infinite"
+        raise CheckpointError(message, code="weights_not_finite", problems=names)
     nnx.update(model, nnx.from_flat_state(flat))
 
 
-def _read(source: Source, shape: tuple[int, ...], stored: Mapping[str, StoredTensor], dtype: Any) -> np.ndarray:
-    pieces = list(source.pieces(shape))
-    if len(pieces) == 1 and stored[pieces[0][0]].dtype == dtype:
-        return source.turned(stored[pieces[0][0]].array).reshape(shape)  # a stack of one gets its leading axis
-    whole = np.empty(shape, dtype)
-    for name, place, _ in pieces:
-        whole[place] = source.turned(stored[name].array)
-    return whole
+def _on_device(array: np.ndarray) -> jax.Array:
+    """As `jnp.asarray`; while a large array is copied, Ctrl-C is answered."""
+    if array.nbytes < _LONG_COPY:
+        return jnp.asarray(array)
+    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]  # of this thread
+
+    def copy(_: object) -> jax.Array:
+        with jax.default_device(device):
+            return jnp.asarray(array)
+
+    return call(copy)
 
 
-def _read_sharded(
-    source: Source, shape: tuple[int, ...], stored: Mapping[str, StoredTensor], dtype: Any, mesh: Mesh, path: str
-) -> jax.Array:
-    sharding = NamedSharding(mesh, partition_spec(path, shape, mesh))
-    # Addressed by the leading axes, so that a shard reads only the layers and experts that are its own.
-    pieces: dict[tuple[int, ...], list[tuple[str, tuple[int | slice, ...]]]] = {}
-    for name, place, _ in source.pieces(shape):
-        pieces.setdefault(place[: source.stacked], []).append((name, place[source.stacked :]))  # type: ignore[arg-type]
+class _Reader:
+    """Reads parameters from tensors.
 
-    def shard(index: Any) -> np.ndarray:
-        lead = [range(size)[part] for part, size in zip(index[: source.stacked], shape, strict=False)]
-        rest = index[source.stacked :]
-        local = np.empty([len(range(size)[part]) for part, size in zip(index, shape, strict=True)], dtype)
-        for at in np.ndindex(*[len(steps) for steps in lead]):
-            held = pieces[tuple(steps[i] for steps, i in zip(lead, at, strict=True))]
-            arrays = [source.turned(stored[name].array) for name, _ in held]
-            local[at] = (arrays[0] if len(arrays) == 1 else np.concatenate(arrays))[rest]
-        return local
+    Attributes:
+        not_finite: names of the tensors among those read that hold a NaN or an infinity.
+    """
 
-    return jax.make_array_from_callback(shape, sharding, shard)
+    def __init__(self, stored: Mapping[str, StoredTensor], check_finite: bool):
+        self._stored, self._check_finite = stored, check_finite
+        self.not_finite: set[str] = set()
+
+    def has_float32(self, names: Iterable[str]) -> bool:
+        return any(self._stored[name].dtype == np.float32 for name in names)
+
+    def whole(self, source: Source, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        pieces = list(source.pieces(shape))
+        if len(pieces) == 1 and self._stored[pieces[0][0]].dtype == dtype:
+            return self._piece(source, pieces[0][0]).reshape(shape)  # a stack of one gets its leading axis
+        whole = np.empty(shape, dtype)
+        for name, place, _ in pieces:
+            whole[place] = self._piece(source, name)
+        return whole
+
+    def sharded(self, source: Source, shape: tuple[int, ...], dtype: Any, mesh: Mesh, path: str) -> jax.Array:
+        sharding = NamedSharding(mesh, partition_spec(path, shape, mesh))
+        # Addressed by the leading axes, so that a shard reads only the layers and experts that are its own.
+        pieces: dict[tuple[int, ...], list[tuple[str, tuple[int | slice, ...]]]] = {}
+        for name, place, _ in source.pieces(shape):
+            pieces.setdefault(place[: source.stacked], []).append((name, place[source.stacked :]))  # type: ignore[arg-type]
+
+        def shard(index: Any) -> np.ndarray:
+            lead = [range(size)[part] for part, size in zip(index[: source.stacked], shape, strict=False)]
+            rest = index[source.stacked :]
+            local = np.empty([len(range(size)[part]) for part, size in zip(index, shape, strict=True)], dtype)
+            for at in np.ndindex(*[len(steps) for steps in lead]):
+                held = pieces[tuple(steps[i] for steps, i in zip(lead, at, strict=True))]
+                arrays = [self._piece(source, name) for name, _ in held]
+                local[at] = (arrays[0] if len(arrays) == 1 else np.concatenate(arrays))[rest]
+            return local
+
+        return jax.make_array_from_callback(shape, sharding, shard)
+
+    def _piece(self, source: Source, name: str) -> np.ndarray:
+        array = self._stored[name].array
+        if self._check_finite and not is_finite(array):
+            self.not_finite.add(name)
+        return source.turned(array)
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Whether no weight is NaN or infinite, found without a copy.
+
+    The bits of a floating number order as whole numbers do, so that one comparison with the greatest of each sign is
+    enough. Piece by piece, which stay in the cache, and between which Ctrl-C is answered.
+    """
+    signed, unsigned = {2: (np.int16, np.uint16), 4: (np.int32, np.uint32)}[array.dtype.itemsize]
+    infinity = int(np.asarray(np.inf, array.dtype).view(signed))
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, _CHECKED_AT_ONCE):
+        piece = flat[start : start + _CHECKED_AT_ONCE]
+        if piece.view(signed).max() >= infinity:
+            return False
+        # Of negative numbers those from minus infinity on are the greatest; of positive ones none comes so far.
+        if piece.view(unsigned).max() >= infinity + (1 << (8 * array.dtype.itemsize - 1)):
+            return False
+    return True

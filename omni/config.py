@@ -1,17 +1,16 @@
 """What a checkpoint directory says about its model."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from encoders.config import AudioConfig, VisionConfig
 from omni.decoder.config import TextConfig
-from omni.errors import CheckpointError
+from omni.errors import CheckpointError, is_number, is_whole, shown
+from omni.json_file import read_json
 from omni.layout import SpecialTokens
 
-__all__ = ["GenerationConfig", "ModelConfig", "SpecialTokens", "TranscriptForm", "read_json"]
+__all__ = ["GenerationConfig", "ModelConfig", "SpecialTokens", "TranscriptForm", "read_json", "section", "token_ids"]
 
 
 @dataclass(frozen=True)
@@ -78,38 +77,56 @@ class GenerationConfig:
     top_k: int = 0
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> "GenerationConfig":
+    def from_dict(cls, raw: Mapping[str, Any], otherwise: Sequence[int] = ()) -> "GenerationConfig":
         """Reads the file's fields; without `do_sample` the default is greedy, as the file's owner would get.
 
+        Args:
+            raw: the file's content.
+            otherwise: end tokens for a file that names none.
+
         Raises:
-            CheckpointError: a field holds no number.
+            CheckpointError: a field holds no number, or one that cannot be used.
         """
-        given = {name: value for name, value in raw.items() if value is not None}
-        eos = given.get("eos_token_id", ())
-        try:
-            ids = tuple(map(int, (eos,) if isinstance(eos, int) else eos))
-            if not given.get("do_sample", False):
-                return cls(ids)
-            temperature, top_p = float(given.get("temperature", 1.0)), float(given.get("top_p", 1.0))
-            return cls(ids, temperature, top_p, int(given.get("top_k", 50)))
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"generation_config.json: {error}") from error
+        fields = {name: value for name, value in raw.items() if value is not None}
+        ids = token_ids(fields.get("eos_token_id"), "generation_config.json: eos_token_id") or tuple(otherwise)
+        sampled = fields.get("do_sample", False)
+        if not isinstance(sampled, bool):
+            raise _generation_error("do_sample", sampled)
+        if not sampled:
+            return cls(ids)
+        temperature, top_p, top_k = fields.get("temperature", 1.0), fields.get("top_p", 1.0), fields.get("top_k", 50)
+        if not is_number(temperature) or not 0 <= temperature < 1e6:
+            raise _generation_error("temperature", temperature)
+        if not is_number(top_p) or not 0 < top_p <= 1:
+            raise _generation_error("top_p", top_p)
+        if not is_whole(top_k) or not 0 <= top_k < 1 << 31:
+            raise _generation_error("top_k", top_k)
+        return cls(ids, float(temperature), float(top_p), int(top_k))
 
 
-def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
-    """A JSON object from a file of a checkpoint; {} when an optional file is absent.
+def token_ids(value: Any, where: str) -> tuple[int, ...]:
+    """The ids of a field that holds one, several or none.
 
     Raises:
-        CheckpointError: a required file is absent, or a file is not a JSON object.
+        CheckpointError: it holds something else.
     """
-    if not path.is_file():
-        if required:
-            raise CheckpointError(f"{path.name} is not in the checkpoint directory")
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path.name} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path.name} holds a {type(content).__name__}, not an object")
-    return content
+    several = value if isinstance(value, list | tuple) else () if value is None else (value,)
+    if not all(map(is_whole, several)):
+        raise CheckpointError(f"{where} cannot be {shown(value)}: it must hold token ids", code="bad_generation_config")
+    return tuple(map(int, several))
+
+
+def _generation_error(name: str, value: Any) -> CheckpointError:
+    return CheckpointError(f"generation_config.json: {name} cannot be {shown(value)}", code="bad_generation_config")
+
+
+def section(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An object within config.json.
+
+    Raises:
+        ValueError: it is absent or something else.
+    """
+    value = raw.get(name)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must be an object, and is {shown(value)}")
+    return value

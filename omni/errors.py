@@ -36,10 +36,15 @@ def check_batch_size(batch_size: Any) -> None:
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be loaded, with everything that is wrong with it at once.
+    """A checkpoint that cannot be loaded.
+
+    The message is one paragraph of at most 500 characters: it counts all that is wrong and names the first few, and
+    `problems` has every one.
 
     Args:
         message: one sentence.
+        code: a stable name of what is wrong, in snake case.
+        problems: everything that is wrong, one sentence each, where it is more than the message.
         missing: tensors the model needs and the files do not hold.
         unexpected: tensors in the files that the model has no place for.
         misshaped: tensors whose shape differs, each as `name: file shape, wanted shape`.
@@ -49,17 +54,49 @@ class CheckpointError(ValueError):
         self,
         message: str,
         *,
+        code: str = "bad_checkpoint",
+        problems: Sequence[str] = (),
         missing: Sequence[str] = (),
         unexpected: Sequence[str] = (),
         misshaped: Sequence[str] = (),
     ):
+        self.code = code
         self.missing, self.unexpected, self.misshaped = tuple(missing), tuple(unexpected), tuple(misshaped)
-        lines = [message]
-        for title, names in (("missing", missing), ("unexpected", unexpected), ("mis-shaped", misshaped)):
-            if names:
-                lines.append(f"{title} ({len(names)}): " + ", ".join(names))
-        super().__init__("\n".join(lines))
+        named = {"missing": missing, "unexpected": unexpected, "mis-shaped": misshaped}
+        listed = [f"{title}: {name}" for title, names in named.items() for name in names]
+        self.problems = (*problems, *listed) or (message,)
+        groups = [(title, tuple(names)) for title, names in (("problems", problems), *named.items()) if names]
+        super().__init__(_paragraph(message, groups))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The lists are in the state and, as lines, in the message.
+        # All else is in the state.
         return type(self), (str(self),), self.__dict__
+
+
+_MOST = 500
+_LONGEST_NAME = 120
+
+
+def _paragraph(message: str, groups: Sequence[tuple[str, tuple[str, ...]]]) -> str:
+    """The message, then the first of each kind of problem with their numbers, as many as there is space for."""
+    text = _plain(message)
+    counts = [f"{title} ({len(names)}): " for title, names in groups]
+    space = _MOST - len(text) - sum(len(count) + len("; , ...") for count in counts)
+    for i, (count, (_, names)) in enumerate(zip(counts, groups, strict=True)):
+        share = max(space // (len(groups) - i), 0)
+        shown, used = [], 0
+        for name in names:
+            name = _plain(name)[:_LONGEST_NAME]
+            used += len(name) + 2
+            if used > share:
+                break
+            shown.append(name)
+        space -= sum(len(name) + 2 for name in shown)
+        rest = ["..."] if len(shown) < len(names) else []
+        text += ("; " if text else "") + count + ", ".join([*shown, *rest])
+    return text if len(text) <= _MOST else text[: _MOST - 3] + "..."
+
+
+def _plain(text: str) -> str:
+    """In one line, and printable wherever it is printed: names in a file may hold anything."""
+    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())

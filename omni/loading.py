@@ -5,37 +5,46 @@ import dataclasses
 import math
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh
 
 from encoders.towers import AudioTower, VisionTower
 from omni.checkpoint import canonical_names, check_tensors, load_parameters, parameter_shapes, without_copies
-from omni.config import GenerationConfig, ModelConfig, read_json
+from omni.config import GenerationConfig, ModelConfig, read_json, token_ids
+from omni.config_file import check_token_ids, read_config
 from omni.decoder.model import TextDecoder
+from omni.directory import check_directory, find_directory
 from omni.encoding import MediaEncoder
-from omni.errors import CheckpointError, is_number, is_whole, shown
-from omni.families import Family, family_of
+from omni.errors import CheckpointError, shown
+from omni.families import Family
+from omni.interruptible import interrupts_as_such
 from omni.model import Model
 from omni.safetensors_file import StoredTensor, open_tensors
 from omni.saving import Origin
 from omni.template import ChatTemplate
 from omni.tokenizer import Tokenizer
+from omni.tokenizer_files import end_of_text
+from processors import (
+    Access,
+    AudioProcessor,
+    ImageConfig,
+    ImageProcessor,
+    Limits,
+    Sources,
+    VideoConfig,
+    VideoProcessor,
+)
 from processors import AudioConfig as MelConfig
-from processors import AudioProcessor, ImageConfig, ImageProcessor, VideoConfig, VideoProcessor
 
 PARTS = ("vision", "audio", "text")
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-# What is gone through one by one, under the names of all configs; their product counts tensors.
-_COUNTED = ("num_hidden_layers", "encoder_layers", "depth", "num_experts")
-_MOST_COUNTED = 1_000_000
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "heldout.zip"]
 
 
 class Parts(nnx.Module):
@@ -53,6 +62,7 @@ class Parts(nnx.Module):
             self.text = TextDecoder(config.text, rngs=rngs, dtype=dtype)
 
 
+@interrupts_as_such()
 def load(
     name: str | os.PathLike[str],
     *,
@@ -60,6 +70,11 @@ def load(
     dtype: Any = None,
     mesh: Mesh | None = None,
     progress: bool | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+    limits: Limits | None = None,
+    sources: Sources | None = None,
+    check_finite: bool = True,
 ) -> Model:
     """Loads a checkpoint.
 
@@ -68,19 +83,27 @@ def load(
             "Qwen/Qwen3-Omni-30B-A3B-Instruct".
         parts: which of "vision", "audio" and "text" to load, one or several; the weights of the others are never read.
         dtype: of the weights and activations, "float32" or "bfloat16"; the files' own when None (float32 for
-            float16 files).
+            float16 files). Tensors that files of bfloat16 hold in float32 then stay in float32.
         mesh: devices to spread the weights over, along the mesh's last axis.
         progress: show a bar; when None, only for long loads on a terminal.
+        revision: branch, tag or commit of a name on the hub; its main branch when None.
+        offline: read what the hub's cache holds, and use no network.
+        limits: how much any medium may take that the model reads; the defaults of `Limits` when None.
+        sources: where media may come from; the defaults of `Sources` when None.
+        check_finite: refuse weights that are NaN or infinite, which takes some 0.15 s a GB of bfloat16.
 
     Raises:
         CheckpointError: the directory cannot be loaded, with everything that is wrong with its tensors at once.
     """
-    parts = (parts,) if isinstance(parts, str) else parts
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown or not parts:
-        raise CheckpointError(f"parts must be some of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}")
+    parts = _chosen(parts)
+    for option, kind in ((limits, Limits), (sources, Sources)):
+        if not isinstance(option, kind | None):
+            message = f"{kind.__name__.lower()} must be an omni.{kind.__name__}, not {shown(option)}"
+            raise CheckpointError(message, code="bad_option")
+    access = Access(limits or Limits(), sources or Sources())
     enable_compilation_cache()
-    directory = find_directory(name)
+    directory = find_directory(name, revision=revision, offline=offline)
+    check_directory(directory)
     family, whole = read_config(directory)
     config = dataclasses.replace(
         whole,
@@ -89,24 +112,40 @@ def load(
         text=whole.text if "text" in parts else None,
     )
     if config.vision is config.audio is config.text is None:
-        raise CheckpointError(f"a {family.name} checkpoint has none of the parts {', '.join(parts)}")
+        message = f"a {family.name} checkpoint has none of the parts {', '.join(parts)}"
+        raise CheckpointError(message, code="part_not_there")
     stored = without_copies(canonical_names(open_tensors(directory), family), _tied(family, whole))
     config = without_absent_head(directory, family, config, stored)
     chosen = _dtype(dtype if dtype is not None else _file_dtype(whole, stored))
     images = _settings(ImageConfig, directory, needed=config.vision is not None)
     videos = _settings(VideoConfig, directory, needed=config.vision is not None)
     sounds = _settings(MelConfig, directory, needed=config.audio is not None)
+    _check_settings(config, images, videos, sounds)
+    raw = read_json(directory / "config.json")
+    tokenizer = _tokenizer(directory, whole)
+    generation = _generation(directory, raw, whole, tokenizer)
+    template = ChatTemplate.from_directory(directory, default=family.template)
     model = abstract_parts(config, images, chosen)
     shapes = parameter_shapes(model)
-    sources = {path: source.as_stored(shapes[path].shape, stored) for path, source in family.sources(config).items()}
+    places = {path: source.as_stored(shapes[path].shape, stored) for path, source in family.sources(config).items()}
     elsewhere = _names(family, whole, images, stored) - _names(family, config, images, stored)
-    check_tensors(shapes, sources, stored, elsewhere)
+    check_tensors(shapes, places, stored, elsewhere)
     if mesh is not None:
         # The compiler is to place what is computed, also on a mesh whose axes were made to be placed by hand.
         mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
-    load_parameters(model, sources, stored, dtype=chosen, mesh=mesh, progress=progress)
-    raw = read_json(directory / "config.json")
-    trained = raw.get("omni_demo", {}).get("trained", True)
+    kept = dtype is None and chosen == jnp.bfloat16
+    load_parameters(
+        model,
+        places,
+        stored,
+        dtype=chosen,
+        keep_float32=kept,
+        check_finite=check_finite,
+        mesh=mesh,
+        progress=progress,
+    )
+    demo = raw.get("omni_demo")
+    trained = not isinstance(demo, Mapping) or demo.get("trained", True)
     return Model(
         os.fspath(name),
         config,
@@ -115,88 +154,22 @@ def load(
             directory,
             family,
             raw,
-            sources,
+            places,
             names={canonical: tensor.name for canonical, tensor in stored.items()},
+            float32=frozenset(name for name, tensor in stored.items() if kept and tensor.dtype == np.float32),
             absent=tuple(part for part in PARTS if getattr(whole, part) is not None and part not in parts),
         ),
         media=MediaEncoder(
-            ImageProcessor(images),
-            VideoProcessor(videos),
-            AudioProcessor(sounds),
+            ImageProcessor(images, access=access),
+            VideoProcessor(videos, access=access),
+            AudioProcessor(sounds, access=access),
             parts=tuple(part for part in PARTS if getattr(whole, part) is not None),
         ).with_towers(model),
-        tokenizer=Tokenizer.from_directory(directory) if Tokenizer.exists(directory) else None,
-        template=ChatTemplate.from_directory(directory, default=family.template),
-        generation=GenerationConfig.from_dict(read_json(directory / "generation_config.json", required=False)),
+        tokenizer=tokenizer,
+        template=template,
+        generation=generation,
         notice=None if trained else "the demo checkpoint is untrained: what it answers is noise",
     )
-
-
-def find_directory(name: str | os.PathLike[str]) -> Path:
-    """The local directory of a checkpoint, downloaded and cached when it is a name on the hub."""
-    if name == "demo":
-        return Path(str(files("omni") / "assets" / "demo"))
-    if os.path.isdir(name):  # unlike Path.is_dir, False for what cannot be a path at all
-        return Path(name)
-    if not isinstance(name, str) or not _HUB_NAME.fullmatch(name):
-        raise CheckpointError(
-            f"{os.fspath(name)} is not a directory, and not a name on the hub such as Qwen/Qwen3-0.6B"
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        # The text of an OSError holds a path of the cache; `strerror` is the sentence alone.
-        text = (getattr(error, "strerror", None) or str(error)).strip()
-        reason = text.splitlines()[0][:200] if text else type(error).__name__
-        raise CheckpointError(
-            f"{name} is not a directory here and could not be fetched from the hub: {reason}"
-        ) from error
-
-
-def read_config(directory: Path) -> tuple[Family, ModelConfig]:
-    """The family of a checkpoint directory, and its configuration."""
-    raw = read_json(directory / "config.json")
-    model_type = raw.get("model_type")
-    family = family_of(model_type if isinstance(model_type, str) else None)
-    _check_counts(raw)
-    try:
-        config = family.read(raw)
-        _check_types(config)
-        return family, config
-    except CheckpointError:
-        raise
-    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"config.json: {error}") from error
-
-
-def _check_counts(raw: Mapping[str, Any]) -> None:
-    """Refuses more layers and experts than any model has, before anything goes through them one by one."""
-    counts = {name: raw[name] for name in _COUNTED if is_whole(raw.get(name)) and raw[name] > 0}
-    if math.prod(counts.values()) > _MOST_COUNTED:
-        named = ", ".join(f"{name}={shown(count)}" for name, count in counts.items())
-        raise CheckpointError(f"config.json: {named}: no model has so many")
-    for value in raw.values():
-        if isinstance(value, Mapping):
-            _check_counts(value)
-
-
-def _check_types(config: ModelConfig) -> None:
-    """Refuses fields that are not of the type that the configs declare: JSON can hold anything."""
-    for part in (config.vision, config.audio, config.text):
-        for field in () if part is None else dataclasses.fields(part):
-            value = getattr(part, field.name)
-            # Dense models have no experts; all other sizes are those of something.
-            least = 0 if "expert" in field.name else 1
-            fits = {
-                int: is_whole(value) and least <= value < 1 << 31,
-                float: is_number(value),
-                bool: isinstance(value, bool),
-            }
-            if not fits.get(field.type, True):
-                raise ValueError(f"{field.name} cannot be {shown(value)}")
 
 
 def abstract_parts(config: ModelConfig, images: ImageConfig, dtype: Any = jnp.float32) -> Parts:
@@ -215,6 +188,15 @@ def enable_compilation_cache() -> None:
 C = TypeVar("C", ImageConfig, VideoConfig, MelConfig)
 
 
+def _chosen(parts: Any) -> tuple[str, ...]:
+    several = (parts,) if isinstance(parts, str) else tuple(parts) if isinstance(parts, Sequence) else (parts,)
+    unknown = [shown(part) for part in several if part not in PARTS]
+    if unknown or not several:
+        message = f"parts must be some of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}"
+        raise CheckpointError(message, code="bad_option")
+    return several
+
+
 def _settings(kind: type[C], directory: Path, *, needed: bool) -> C:
     """A processor's settings; the defaults where no part needs them."""
     if not needed:
@@ -222,9 +204,65 @@ def _settings(kind: type[C], directory: Path, *, needed: bool) -> C:
     try:
         return kind.from_pretrained(directory)
     except FileNotFoundError as error:
-        raise CheckpointError("no preprocessor_config.json in the checkpoint directory") from error
-    except ValueError as error:
-        raise CheckpointError(f"the processor settings cannot be used: {error}") from error
+        raise CheckpointError("no preprocessor_config.json in the checkpoint directory", code="file_missing") from error
+    except OSError as error:
+        message = f"the processor settings cannot be read: {error.strerror or type(error).__name__}"
+        raise CheckpointError(message, code="file_unreadable") from error
+    except (TypeError, ValueError) as error:
+        message = f"the processor settings cannot be used: {error}"
+        raise CheckpointError(message, code="bad_processor_config") from error
+
+
+def _check_settings(config: ModelConfig, images: ImageConfig, videos: VideoConfig, sounds: MelConfig) -> None:
+    """Refuses settings that make other inputs than the towers read."""
+    wrong = []
+    if (vision := config.vision) is not None:
+        wanted = {
+            "patch_size": vision.patch_size,
+            "merge_size": vision.spatial_merge_size,
+            "temporal_patch_size": vision.temporal_patch_size,
+        }
+        for kind, settings in (("images", images), ("videos", videos)):
+            for name, size in wanted.items():
+                if getattr(settings, name) != size:
+                    wrong.append(f"{name} of {kind} is {getattr(settings, name)}, and the vision tower's is {size}")
+    if (audio := config.audio) is not None and sounds.feature_size != audio.num_mel_bins:
+        wrong.append(f"feature_size is {sounds.feature_size}, and the audio tower reads {audio.num_mel_bins} mel bins")
+    if wrong:
+        message = f"the processor settings do not fit config.json: {wrong[0]}"
+        raise CheckpointError(message, code="processor_mismatch", problems=wrong[1:] and wrong)
+
+
+def _tokenizer(directory: Path, config: ModelConfig) -> Tokenizer | None:
+    if not Tokenizer.exists(directory):
+        return None
+    tokenizer = Tokenizer.from_directory(directory)
+    if config.text is not None:
+        check_token_ids({"the largest id of the tokenizer": tokenizer.size - 1 or None}, config.text.vocab_size)
+    return tokenizer
+
+
+def _generation(
+    directory: Path, raw: Mapping[str, Any], config: ModelConfig, tokenizer: Tokenizer | None
+) -> GenerationConfig:
+    """Sampling defaults and end tokens: where generation_config.json names no end, the other files' together."""
+    settings = read_json(directory / "generation_config.json", required=False)
+    ends: list[int] = []
+    level: Any = raw
+    for name in ("thinker_config", "text_config", ""):
+        ends += token_ids(level.get("eos_token_id"), "config.json: eos_token_id")
+        level = inner if isinstance(inner := level.get(name), Mapping) else level
+    text = end_of_text(directory) if tokenizer is not None else None
+    if text is not None and tokenizer is not None:
+        end = tokenizer.id_of(text)
+        if end is None:
+            warnings.warn(f"the tokenizer has no token {text[:60]!r}, which its files name as the end", stacklevel=3)
+        else:
+            ends.append(end)
+    generation = GenerationConfig.from_dict(settings, otherwise=tuple(dict.fromkeys(ends)))
+    if config.text is not None:
+        check_token_ids([("an end token", i) for i in generation.eos_token_ids], config.text.vocab_size)
+    return generation
 
 
 def _tied(family: Family, config: ModelConfig) -> dict[str, str]:
@@ -274,4 +312,4 @@ def _dtype(value: Any) -> jnp.dtype:
         with contextlib.suppress(TypeError):
             if jnp.dtype(value) == dtype:
                 return dtype
-    raise CheckpointError(f"dtype must be float32 or bfloat16, got {value}")
+    raise CheckpointError(f"dtype must be float32 or bfloat16, got {shown(value)}", code="bad_option")

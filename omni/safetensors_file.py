@@ -1,11 +1,14 @@
 """Memory-mapped safetensors files, bfloat16 included, without copying a byte before it is needed.
 
 The safetensors package hands NumPy no bfloat16 and copies every tensor; the format is a length, a JSON header and raw
-little-endian bytes (https://github.com/huggingface/safetensors#format), so it is read and written here directly.
+little-endian bytes (https://github.com/huggingface/safetensors#format), so it is read and written here directly. As the
+format demands, each byte behind the header belongs to one tensor: a file that says otherwise contradicts itself.
 """
 
 import json
 import math
+import os
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +18,14 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from omni.config import read_json
 from omni.errors import CheckpointError
+from omni.json_file import LARGE, foreign_format, read_json
+from processors.bounded_json import JSONError, JSONLimits, parse
 
 _DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
-_MAX_HEADER = 100_000_000
+# A hundred thousand tensors take some ten megabytes.
+_HEADER = JSONLimits(bytes=32 << 20, depth=4, values=4_000_000, digits=20)
+_MOST_AXES = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,73 +46,163 @@ class StoredTensor:
 
 
 def open_tensors(directory: Path) -> dict[str, StoredTensor]:
-    """Maps the weights of a directory: one model.safetensors, or the shards its index names.
+    """Maps the weights of a directory: model.safetensors, or the shards that an index names.
+
+    As in the reference, model.safetensors comes first where both are there.
 
     Raises:
-        CheckpointError: no weights, an absent shard, or a file that is cut short or malformed.
+        CheckpointError: no weights, an absent shard, a file that is cut short or malformed, or files that contradict
+            one another.
     """
-    index = directory / "model.safetensors.index.json"
-    if index.is_file():
-        weight_map = read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise CheckpointError(f"{index.name} has no weight_map")
-        if not all(isinstance(shard, str) for shard in weight_map.values()):
-            raise CheckpointError(f"{index.name}: weight_map must name a file for each tensor")
-        shards = sorted(set(weight_map.values()))
-        absent = [name for name in shards if Path(name).name != name or not (directory / name).is_file()]
-        if absent:
-            raise CheckpointError(f"{index.name} names {len(absent)} absent shards: {', '.join(absent)}")
-        tensors = {name: tensor for shard in shards for name, tensor in open_file(directory / shard).items()}
-        unheld = sorted(set(weight_map) - set(tensors))
-        if unheld:
-            raise CheckpointError("the shards do not hold what the index promises", missing=unheld)
-        return tensors
-    single = directory / "model.safetensors"
-    if not single.is_file():
-        raise CheckpointError("no model.safetensors and no model.safetensors.index.json in the checkpoint directory")
-    return open_file(single)
+    index, single = directory / "model.safetensors.index.json", directory / "model.safetensors"
+    if single.is_file():
+        if index.is_file() and set(_weight_map(index).values()) != {single.name}:
+            warnings.warn(f"{single.name} is read; {index.name} beside it names other files", stacklevel=2)
+        return open_file(single)
+    if not index.is_file():
+        message = f"no {single.name} and no {index.name} in the checkpoint directory"
+        raise CheckpointError(message, code="no_weights")
+    weight_map = _weight_map(index)
+    paths = {shard: _within(directory, shard) for shard in sorted(set(weight_map.values()))}
+    if outside := [shard for shard, path in paths.items() if path is None]:
+        message = f"{index.name} names files that are not in its directory: {', '.join(map(repr, outside))}"
+        raise CheckpointError(message, code="bad_index", problems=outside[1:] and outside)
+    inside = {shard: path for shard, path in paths.items() if path is not None}
+    if absent := [
+        shard for shard, path in inside.items() if not os.path.isfile(path)
+    ]:  # False, too, for what cannot be a name
+        message = f"{index.name} names {len(absent)} absent shards"
+        raise CheckpointError(message, code="shard_missing", problems=absent)
+    return _joined(index.name, weight_map, inside)
 
 
-def _entry(entry: object) -> tuple[str, tuple[int, ...], int, int]:
-    """Dtype, shape and place of a header's entry; no dtype where the entry is malformed."""
-    match entry:
-        case {"dtype": str(code), "shape": [*shape], "data_offsets": [int(begin), int(end)]}:
-            if all(isinstance(size, int) and size >= 0 for size in shape):
-                return code, tuple(shape), begin, end
-    return "", (), 0, 0
+def _weight_map(index: Path) -> dict[str, str]:
+    weight_map = read_json(index, limits=LARGE).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index.name} has no weight_map", code="bad_index")
+    if not all(isinstance(shard, str) for shard in weight_map.values()):
+        raise CheckpointError(f"{index.name}: weight_map must name a file for each tensor", code="bad_index")
+    return weight_map
+
+
+def _within(directory: Path, shard: str) -> Path | None:
+    """The file of that name in a directory, which may be spelled in full; None where it would lie elsewhere."""
+    # By names alone: a download's cache holds its files as links to elsewhere.
+    for base in (os.path.abspath(directory), os.path.realpath(directory)):
+        path = os.path.normpath(os.path.join(base, shard))
+        if "\0" not in shard and path.startswith(base.rstrip(os.sep) + os.sep):
+            return Path(path)
+    return None
+
+
+def _joined(index: str, weight_map: Mapping[str, str], paths: Mapping[str, Path]) -> dict[str, StoredTensor]:
+    """The tensors of all shards, each in one of them and in the one that the index names."""
+    tensors: dict[str, StoredTensor] = {}
+    held_by: dict[str, str] = {}
+    doubled = []
+    spelled = {str(path): shard for shard, path in paths.items()}
+    for path, shard in spelled.items():
+        for name, tensor in open_file(Path(path)).items():
+            if name in tensors:
+                doubled.append(f"{name} in {held_by[name]} and {shard}")
+            tensors[name], held_by[name] = tensor, shard
+    if doubled:
+        message = "shards contradict one another: tensors lie in two of them"
+        raise CheckpointError(message, code="duplicate_tensor", problems=doubled)
+    unheld = sorted(
+        name for name, shard in weight_map.items() if name not in held_by or paths[held_by[name]] != paths[shard]
+    )
+    if unheld:
+        raise CheckpointError("the shards do not hold what the index promises", code="index_mismatch", missing=unheld)
+    return tensors
 
 
 def open_file(path: Path) -> dict[str, StoredTensor]:
     """Maps one file.
 
     Raises:
-        CheckpointError: it is cut short or malformed.
+        CheckpointError: it is cut short, malformed, or contradicts itself.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, _MAX_HEADER):
-            raise CheckpointError(f"{path.name} is not a safetensors file, or is cut short")
-        try:
-            header = json.loads(file.read(length))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"{path.name} is not a safetensors file: its header is not JSON") from error
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path.name} is not a safetensors file: its header is a {type(header).__name__}")
-    header.pop("__metadata__", None)
-    if not header:
+    try:
+        size, header, begin = _read_header(path)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise CheckpointError(f"{path.name} cannot be read: {reason}", code="file_unreadable") from error
+    metadata = header.pop("__metadata__", None)
+    if not _is_metadata(metadata):
+        raise CheckpointError(f"{path.name}: its __metadata__ is not texts by name", code="bad_safetensors")
+    if not header and begin == size:
         return {}
-    data = np.memmap(path, mode="r", dtype=np.uint8)[8 + length :]
-    found = {}
+    data = np.memmap(path, mode="r", dtype=np.uint8)[begin:]
+    found, unsupported = {}, []
     for name, entry in header.items():
-        code, shape, begin, end = _entry(entry)
+        code, shape, start, end = _entry(entry)
         dtype = _DTYPES.get(code)
         if code and dtype is None:
-            raise CheckpointError(f"{path.name}: {name} is stored as {code}; supported are {', '.join(_DTYPES)}")
-        if dtype is None or not 0 <= begin <= end <= len(data) or end - begin != math.prod(shape) * dtype.itemsize:
-            raise CheckpointError(f"{path.name} is cut short or malformed at {name}")
-        found[name] = StoredTensor(name, data, dtype, shape, begin, end)
+            unsupported.append(f"{name} is stored as {code[:20]}")
+            continue
+        if dtype is None or not 0 <= start <= end <= len(data) or end - start != math.prod(shape) * dtype.itemsize:
+            raise CheckpointError(f"{path.name} is cut short or malformed at {name}", code="bad_safetensors")
+        found[name] = StoredTensor(name, data, dtype, shape, start, end)
+    if unsupported:
+        raise CheckpointError(
+            f"{path.name}: {unsupported[0]}; supported are {', '.join(_DTYPES)}, and quantised weights are not",
+            code="unsupported_dtype",
+            problems=unsupported[1:] and unsupported,
+        )
+    _check_cover(path.name, found, len(data))
     return found
+
+
+def _read_header(path: Path) -> tuple[int, dict[str, Any], int]:
+    """The file's size, its header, and where the tensors begin."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        first = file.read(64)
+        # A length may begin like another format; behind it stands the header's bracket.
+        if first[8:9] != b"{" and (format_ := foreign_format(first)):
+            raise CheckpointError(f"{path.name} is not a safetensors file: it is {format_[1]}", code=format_[0])
+        length = int.from_bytes(first[:8], "little")
+        if size < 8 or length > min(size - 8, _HEADER.bytes):
+            raise CheckpointError(f"{path.name} is not a safetensors file, or is cut short", code="bad_safetensors")
+        file.seek(8)
+        text = file.read(length)
+    try:
+        header = parse(text, _HEADER, repeated="never")
+    except JSONError as error:
+        message = f"{path.name} is not a safetensors file: its header is not JSON that can be used: {error}"
+        raise CheckpointError(message, code="bad_safetensors") from error
+    if not isinstance(header, dict):
+        kind = type(header).__name__
+        raise CheckpointError(f"{path.name} is not a safetensors file: its header is a {kind}", code="bad_safetensors")
+    return size, header, 8 + length
+
+
+def _is_metadata(value: object) -> bool:
+    return value is None or (isinstance(value, dict) and all(isinstance(text, str) for text in value.values()))
+
+
+def _entry(entry: object) -> tuple[str, tuple[int, ...], int, int]:
+    """Dtype, shape and place of a header's entry; no dtype where the entry is malformed."""
+    match entry:
+        case {"dtype": str(code), "shape": [*shape], "data_offsets": [int(begin), int(end)]}:
+            sizes_fit = len(shape) <= _MOST_AXES and all(type(size) is int and 0 <= size < 1 << 48 for size in shape)
+            if sizes_fit and type(begin) is type(end) is int:
+                return code, tuple(shape), begin, end
+    return "", (), 0, 0
+
+
+def _check_cover(file: str, tensors: Mapping[str, StoredTensor], size: int) -> None:
+    """Refuses bytes that belong to two tensors or to none."""
+    at, before = 0, "its header"
+    for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if tensor.begin != at:
+            what = "shares bytes with" if tensor.begin < at else "does not follow on"
+            raise CheckpointError(f"{file} contradicts itself: {name} {what} {before}", code="bad_safetensors")
+        at, before = tensor.end, name
+    if at != size:
+        what = f"{size - at:,} bytes at its end belong to no tensor"
+        raise CheckpointError(f"{file} contradicts itself: {what}", code="bad_safetensors")
 
 
 def write_tensors(path: Path, layout: Mapping[str, jax.ShapeDtypeStruct], arrays: Iterable[np.ndarray]) -> None:

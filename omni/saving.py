@@ -5,7 +5,6 @@ Parts that loading skips, such as Qwen3-Omni's speech output, are not there to b
 """
 
 import json
-import math
 import os
 import re
 import secrets
@@ -63,6 +62,7 @@ class Origin:
         sources: parameter path -> where it lies, in canonical names.
         names: canonical tensor name -> name in the files.
         absent: parts that were not loaded.
+        float32: canonical names of tensors that files of bfloat16 hold, and that are kept, in float32.
     """
 
     directory: Path
@@ -71,6 +71,7 @@ class Origin:
     sources: Mapping[str, Source]
     names: Mapping[str, str]
     absent: tuple[str, ...]
+    float32: frozenset[str] = frozenset()
 
 
 def save(
@@ -97,11 +98,10 @@ def save(
     if not overwrite and holds_checkpoint(directory):
         raise InputError("checkpoint_exists", "the directory holds a checkpoint already; overwrite=True replaces it")
     if not origin.directory.is_dir():
-        raise CheckpointError("the directory that the model was loaded from, and its tokenizer with it, is gone")
+        message = "the directory that the model was loaded from, and its tokenizer with it, is gone"
+        raise CheckpointError(message, code="source_gone")
     parameters = {".".join(map(str, path)): leaf.get_value() for path, leaf in _flat(parts)}
-    dtypes = sorted({leaf.dtype.name for leaf in parameters.values()})
-    if dtypes not in (["float32"], ["bfloat16"]):
-        raise InputError("bad_dtype", f"weights are saved all float32 or all bfloat16, not {' and '.join(dtypes)}")
+    dtype = _dtype(parameters, origin)
     shards = _shards(parameters, origin, _bytes(max_shard_size))
 
     # What is half done lies beside or, where the directory stands already and may be a mount, hidden within.
@@ -114,7 +114,7 @@ def save(
             if (origin.directory / file).is_file():
                 (staging / file).parent.mkdir(exist_ok=True)
                 shutil.copyfile(origin.directory / file, staging / file)
-        _write_json(staging / "config.json", _config(origin, dtypes[0]))
+        _write_json(staging / "config.json", _config(origin, dtype))
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -123,6 +123,32 @@ def save(
 
 def _flat(parts: nnx.Module) -> Any:
     return nnx.to_flat_state(nnx.state(parts, nnx.Param))
+
+
+def _dtype(parameters: Mapping[str, jax.Array], origin: Origin) -> str:
+    """That of all parameters but those which lay, and are kept, in float32.
+
+    Raises:
+        InputError: they are of several.
+    """
+    dtypes = sorted({leaf.dtype.name for path, leaf in parameters.items() if not _is_kept(path, leaf, origin)})
+    if dtypes not in ([], ["float32"], ["bfloat16"]):
+        raise InputError("bad_dtype", f"weights are saved all float32 or all bfloat16, not {' and '.join(dtypes)}")
+    return dtypes[0] if dtypes else "float32"
+
+
+def _is_kept(path: str, leaf: jax.Array, origin: Origin) -> bool:
+    if leaf.dtype != np.float32 or not origin.float32:
+        return False
+    return any(name in origin.float32 for name, _, _ in origin.sources[path].pieces(leaf.shape))
+
+
+def _pieces(path: str, value: jax.Array, origin: Origin) -> Iterator[tuple[str, Any, jax.ShapeDtypeStruct]]:
+    """The tensors that a parameter is written as: canonical name, place, and shape and dtype in the file."""
+    kept = _is_kept(path, value, origin)
+    for name, place, shape in origin.sources[path].pieces(value.shape):
+        dtype = jax.numpy.bfloat16 if kept and name not in origin.float32 else value.dtype
+        yield name, place, jax.ShapeDtypeStruct(shape, dtype)
 
 
 def _bytes(size: int | str) -> int:
@@ -145,21 +171,21 @@ def _shards(parameters: Mapping[str, jax.Array], origin: Origin, most: int) -> l
     shards: list[Shard] = [{}]
     room = most
     for path, value in parameters.items():
-        for canonical, _, shape in origin.sources[path].pieces(value.shape):
-            size = math.prod(shape) * value.dtype.itemsize
+        for canonical, _, leaf in _pieces(path, value, origin):
+            size = leaf.size * leaf.dtype.itemsize
             if size > room and shards[-1]:
                 shards.append({})
                 room = most
-            shards[-1][origin.names[canonical]] = jax.ShapeDtypeStruct(shape, value.dtype)
+            shards[-1][origin.names[canonical]] = leaf
             room -= size
     return shards
 
 
 def _write_weights(directory: Path, shards: list[Shard], parameters: Mapping[str, jax.Array], origin: Origin) -> None:
-    total = sum(value.nbytes for value in parameters.values())
+    total = sum(leaf.size * leaf.dtype.itemsize for shard in shards for leaf in shard.values())
     silent = total < _SILENT_BYTES or not sys.stderr.isatty()
     with tqdm(total=total, unit="B", unit_scale=True, desc="saving weights", disable=silent) as bar:
-        arrays = _read(parameters, origin.sources, bar)
+        arrays = _read(parameters, origin, bar)
         if len(shards) == 1:
             write_tensors(directory / "model.safetensors", shards[0], arrays)
             return
@@ -172,16 +198,16 @@ def _write_weights(directory: Path, shards: list[Shard], parameters: Mapping[str
     _write_json(directory / "model.safetensors.index.json", index)
 
 
-def _read(parameters: Mapping[str, jax.Array], sources: Mapping[str, Source], bar: Any) -> Iterator[np.ndarray]:
+def _read(parameters: Mapping[str, jax.Array], origin: Origin, bar: Any) -> Iterator[np.ndarray]:
     """Every tensor in turn; of a stack of layers, one layer at a time comes to the host."""
     for path, value in parameters.items():
-        source = sources[path]
+        source = origin.sources[path]
         depth = min(source.stacked, 1)
         at, host = None, np.empty(0)
-        for _, place, _ in source.pieces(value.shape):
+        for _, place, leaf in _pieces(path, value, origin):
             if place[:depth] != at:
                 at, host = place[:depth], np.asarray(value[place[:depth]])
-            array = source.turned(host[place[depth:]])
+            array = source.turned(host[place[depth:]]).astype(leaf.dtype, copy=False)
             yield array
             bar.update(array.nbytes)
 

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 
 from omni.checkpoint import canonical_names, parameter_shapes
 from omni.config import ModelConfig
+from omni.config_file import read_config
 from omni.decoder.cache import KVCache
-from omni.loading import abstract_parts, find_directory, read_config, without_absent_head
+from omni.directory import check_directory, find_directory
+from omni.loading import abstract_parts, without_absent_head
 from omni.safetensors_file import open_tensors
 from processors import ImageConfig
 
@@ -21,6 +23,7 @@ def summary(name: str | os.PathLike[str]) -> str:
         CheckpointError: the directory is not a checkpoint.
     """
     directory = find_directory(name)
+    check_directory(directory)
     family, config = read_config(directory)
     stored = canonical_names(open_tensors(directory), family)
     config = without_absent_head(directory, family, config, stored)

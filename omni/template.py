@@ -77,7 +77,8 @@ class ChatTemplate:
         try:
             self._template = _environment().from_string(source)
         except jinja2.TemplateSyntaxError as error:
-            raise CheckpointError(f"the chat template, line {error.lineno}: {error.message}") from error
+            message = f"the chat template, line {error.lineno}: {error.message}"
+            raise CheckpointError(message, code="bad_template") from error
 
     @classmethod
     def from_directory(cls, directory: str | PathLike[str], default: str = "omni.jinja") -> "ChatTemplate":
@@ -96,7 +97,7 @@ class ChatTemplate:
             try:
                 return cls((path / "chat_template.jinja").read_text("utf-8"), named_tokens)
             except UnicodeDecodeError as error:
-                raise CheckpointError(f"chat_template.jinja is not UTF-8 text: {error}") from error
+                raise CheckpointError(f"chat_template.jinja is not UTF-8 text: {error}", code="bad_template") from error
         for name in ("chat_template.json", "tokenizer_config.json"):
             found = read_json(path / name, required=False).get("chat_template")
             if found:
@@ -239,10 +240,11 @@ def _default_of(templates: Any, file: str) -> str:
         templates = {str(entry.get("name")): entry.get("template") for entry in templates}
     if isinstance(templates, Mapping):
         if "default" not in templates:
-            raise CheckpointError(f"{file} has the chat templates {', '.join(templates)}, and none named default")
+            message = f"{file} has the chat templates {', '.join(templates)}, and none named default"
+            raise CheckpointError(message, code="bad_template")
         templates = templates["default"]
     if not isinstance(templates, str):
-        raise CheckpointError(f"{file}: chat_template must be a string or a list of named ones")
+        raise CheckpointError(f"{file}: chat_template must be a string or a list of named ones", code="bad_template")
     return templates
 
 

@@ -1,25 +1,19 @@
 """Text to token ids and back. Text never becomes a control token; only a template's own control tokens do."""
 
 import codecs
-import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import Regex, models, normalizers, pre_tokenizers
 
 from omni.config import read_json
-from omni.errors import CheckpointError, InputError
-
-# Published with the Qwen2 tokenizer, whose vocab.json and merges.txt do not carry it.
-_QWEN2_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+from omni.errors import CheckpointError, InputError, is_whole
+from omni.tokenizer_files import guarded, read_tokenizer
 
 
 class ControlTokens(dict[str, int]):
@@ -93,36 +87,40 @@ class Tokenizer:
         """
         path = Path(directory)
         if not cls.exists(path):
-            raise CheckpointError("neither tokenizer.json nor vocab.json and merges.txt is in the checkpoint directory")
-        try:
-            if (path / "tokenizer.json").is_file():
-                plain, added = _from_json(read_json(path / "tokenizer.json"))
-            else:
-                plain, added = _from_vocabulary(path), []
-            listed = read_json(path / "tokenizer_config.json", required=False).get("added_tokens_decoder", {})
-            added = [*({"id": int(i), **token} for i, token in listed.items()), *added]
-            ids = {token["content"]: int(token["id"]) for token in added if token["content"]}
-            flags = {
-                flag: [token["content"] for token in added if token.get(flag, False)]
-                for flag in ("special", "lstrip", "rstrip", "single_word")
-            }
-            return cls(plain, ControlTokens(ids, **flags), _vocabulary(path))
-        except CheckpointError:
-            raise
-        except Exception as error:  # tokenizers raises bare Exception
-            raise CheckpointError(f"the tokenizer cannot be read: {error}") from error
+            message = "neither tokenizer.json nor vocab.json and merges.txt is in the checkpoint directory"
+            raise CheckpointError(message, code="file_missing")
+        plain, added = read_tokenizer(path)
+        ids = {token["content"]: token["id"] for token in added}
+        flags = {
+            flag: [token["content"] for token in added if token.get(flag, False)]
+            for flag in ("special", "lstrip", "rstrip", "single_word")
+        }
+        return cls(plain, ControlTokens(ids, **flags), _vocabulary(path))
+
+    @property
+    def size(self) -> int:
+        """One more than the largest id that any token has."""
+        ids = chain(self._plain.get_vocab().values(), self.control_tokens.values())
+        return max(ids, default=-1) + 1
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a whole token by its text; None where there is no such token."""
+        return self.control_tokens.get(token, self._plain.token_to_id(token))
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text; what looks like a control token is text too.
 
         Raises:
-            InputError: the text holds half a surrogate pair.
+            InputError: the text holds half a surrogate pair, or the library cannot encode it.
         """
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise InputError("bad_text", f"the text holds half a surrogate pair at {error.start}") from None
-        return self._plain.encode(text, add_special_tokens=False).ids
+        try:
+            return guarded(lambda: self._plain.encode(text, add_special_tokens=False)).ids
+        except CheckpointError as error:  # it has encoded another text as it was loaded
+            raise InputError("bad_text", f"the text cannot be encoded; {error}") from error
 
     def encode_prompt(self, prompt: str, mark: str) -> list[int]:
         """Ids of a rendered template.
@@ -204,35 +202,10 @@ def _byte_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
 
 
-def _from_json(spec: dict[str, Any]) -> tuple[tokenizers.Tokenizer, list[dict[str, Any]]]:
-    """The encoder of a tokenizer.json without its added tokens, and these."""
-    decoder = spec.get("decoder") or {}
-    if not any(part.get("type") == "ByteLevel" for part in (decoder, *decoder.get("decoders", ()))):
-        raise CheckpointError("tokenizer.json is not byte-level, and no other kind is supported")
-    # The post-processor adds tokens by itself; padding and truncation would change what the user wrote.
-    bare = {**spec, "added_tokens": [], "post_processor": None, "padding": None, "truncation": None}
-    return tokenizers.Tokenizer.from_str(json.dumps(bare)), spec.get("added_tokens") or []
-
-
-def _from_vocabulary(path: Path) -> tokenizers.Tokenizer:
-    """The Qwen2 encoder, from its two files."""
-    lines = (path / "merges.txt").read_text("utf-8").split("\n")
-    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    merges = [(left, right) for left, right in pairs]
-    plain = tokenizers.Tokenizer(models.BPE(vocab=read_json(path / "vocab.json"), merges=merges))
-    plain.normalizer = normalizers.NFC()
-    plain.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_QWEN2_WORDS), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    return plain
-
-
 def _vocabulary(path: Path) -> int:
     """How many ids the model has, padding included."""
     raw = read_json(path / "config.json", required=False)
     for key in ("thinker_config", "text_config"):
-        raw = raw.get(key, raw)
-    return int(raw.get("vocab_size", 0))
+        raw = inner if isinstance(inner := raw.get(key), dict) else raw
+    size: Any = raw.get("vocab_size")
+    return size if is_whole(size) else 0

@@ -1,10 +1,12 @@
 """Processor settings: frozen dataclasses, read from the files that lie beside a checkpoint."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
+
+from processors.bounded_json import SMALL, JSONError, parse
 
 # The reference's Omni processor sets the limits of a video frame in code, over whatever its files say.
 _FIXED_VIDEO_LIMITS = frozenset({"Qwen3OmniMoeProcessor"})
@@ -17,6 +19,8 @@ _VIDEO_PROCESSORS = {
 }
 # Which of them goes with a model's processor, for files of stills alone.
 _VIDEO_PROCESSOR_OF = {"Qwen3VLProcessor": "Qwen3VLVideoProcessor"}
+_SIZES = {"shortest_edge", "longest_edge", "min_pixels", "max_pixels"}
+_MOST_PIXELS, _MOST_FRAMES = 1 << 40, 1 << 24
 # Steps that the processors always take; a file that turns one off describes another processor.
 _REQUIRED = {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True, "resample": 3}
 
@@ -46,12 +50,15 @@ class ImageConfig:
     rescale_factor: float = 1 / 255
 
     def __post_init__(self):
-        for name in ("patch_size", "temporal_patch_size", "merge_size", "min_pixels"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name, most in {"patch_size": 1024, "temporal_patch_size": 64, "merge_size": 64}.items():
+            _require_whole(name, getattr(self, name), 1, most)
+        _require_whole("min_pixels", self.min_pixels, 1, _MOST_PIXELS)
+        _require_whole("max_pixels", self.max_pixels, 1, _MOST_PIXELS)
         _require(self.max_pixels >= self.min_pixels, "max_pixels", self.max_pixels, f"min_pixels {self.min_pixels} up")
-        _require(len(self.image_mean) == 3, "image_mean", self.image_mean, "three numbers")
-        _require(len(self.image_std) == 3 and min(self.image_std) > 0, "image_std", self.image_std, "three above 0")
-        _require(self.rescale_factor > 0, "rescale_factor", self.rescale_factor, "above 0")
+        mean, std = self.image_mean, self.image_std
+        _require(len(mean) == 3 and all(_is_finite(level) for level in mean), "image_mean", mean, "three numbers")
+        _require(len(std) == 3 and all(_is_scale(level) for level in std), "image_std", std, "three above 0")
+        _require(_is_scale(self.rescale_factor), "rescale_factor", self.rescale_factor, "above 0")
 
     @property
     def factor(self) -> int:
@@ -102,8 +109,9 @@ class VideoConfig(ImageConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        _require(self.fps > 0, "fps", self.fps, "above 0")
-        _require(self.min_frames >= 1, "min_frames", self.min_frames, "at least 1")
+        _require(_is_scale(self.fps), "fps", self.fps, "above 0")
+        _require_whole("min_frames", self.min_frames, 1, _MOST_FRAMES)
+        _require_whole("max_frames", self.max_frames, 1, _MOST_FRAMES)
         _require(self.max_frames >= self.min_frames, "max_frames", self.max_frames, f"min_frames {self.min_frames} up")
 
     @classmethod
@@ -113,11 +121,11 @@ class VideoConfig(ImageConfig):
         Raises:
             ValueError: a value that is not supported, by name.
         """
-        default = _VIDEO_PROCESSOR_OF.get(settings.get("processor_class", ""), "Qwen2VLVideoProcessor")
+        default = _VIDEO_PROCESSOR_OF.get(str(settings.get("processor_class")), "Qwen2VLVideoProcessor")
         kind = _require_type(settings, "video_processor_type", *_VIDEO_PROCESSORS, default=default)
         _require(not settings.get("cap_pixels_per_frame"), "cap_pixels_per_frame", True, "false")
         values = {**_visual_fields(cls, settings), **_VIDEO_PROCESSORS[kind]}
-        if settings.get("processor_class") in _FIXED_VIDEO_LIMITS:
+        if str(settings.get("processor_class")) in _FIXED_VIDEO_LIMITS:
             values.pop("min_pixels", None)
             values.pop("max_pixels", None)
         return cls(**values)
@@ -159,9 +167,10 @@ class AudioConfig:
     min_length: int = 0
 
     def __post_init__(self):
+        most = {"sampling_rate": 1_000_000, "n_fft": 1 << 16, "hop_length": 1 << 16, "feature_size": 4096}
         for field in fields(self):
             least = 0 if field.name == "min_length" else 1
-            _require(getattr(self, field.name) >= least, field.name, getattr(self, field.name), f"at least {least}")
+            _require_whole(field.name, getattr(self, field.name), least, most.get(field.name, 1 << 28))
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> "AudioConfig":
@@ -193,12 +202,29 @@ class AudioConfig:
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:
     if not holds:
-        raise ValueError(f"{name} is {value!r}; supported: {rule}")
+        shown = repr(value)
+        raise ValueError(f"{name} is {shown if len(shown) <= 80 else shown[:77] + '...'}; supported: {rule}")
+
+
+def _require_whole(name: str, value: Any, least: int, most: int) -> None:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    _require(whole and least <= int(value), name, value, f"whole numbers of at least {least}")
+    _require(whole and int(value) <= most, name, value, f"whole numbers up to {most}")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) < 1e6
+
+
+def _is_scale(value: Any) -> bool:
+    """Whether it can be multiplied with and divided by in float32."""
+    return _is_finite(value) and value > 1e-6
 
 
 def _require_type(settings: Mapping[str, Any], name: str, *supported: str, default: str | None = None) -> str:
     # The same processor goes by several class names, one a back end.
     value = settings.get(name) or default or supported[0]
+    _require(isinstance(value, str), name, value, " or ".join(supported))
     kind = value.removesuffix("Fast").removesuffix("Pil")
     _require(kind in supported, name, value, " or ".join(supported))
     return kind
@@ -211,13 +237,18 @@ def _visual_fields(cls: type[ImageConfig], settings: Mapping[str, Any]) -> dict[
     names = {field.name for field in fields(cls)}
     # `size` is the newer spelling of the limits; the reference lets the older one win where a file has both.
     size = settings.get("size") or {}
-    renamed = {"min_pixels": size.get("shortest_edge"), "max_pixels": size.get("longest_edge")}
+    _require(isinstance(size, Mapping) and set(size) <= _SIZES, "size", size, "shortest_edge and longest_edge")
+    renamed = {
+        "min_pixels": size.get("shortest_edge", size.get("min_pixels")),
+        "max_pixels": size.get("longest_edge", size.get("max_pixels")),
+    }
     values = {name: value for name, value in (renamed | dict(settings)).items() if name in names}
     for name, value in renamed.items():
         if values.get(name) is None:
             values[name] = value
     for name in ("image_mean", "image_std"):
-        if isinstance(value := values.get(name), list):
+        if (value := values.get(name)) is not None:
+            _require(isinstance(value, list | tuple) and all(map(_is_finite, value)), name, value, "three numbers")
             values[name] = tuple(map(float, value))
     return {name: value for name, value in values.items() if value is not None}
 
@@ -225,11 +256,25 @@ def _visual_fields(cls: type[ImageConfig], settings: Mapping[str, Any]) -> dict[
 def _find_settings(directory: Path, section: str, names: tuple[str, ...]) -> Mapping[str, Any]:
     nested = directory / "processor_config.json"
     if nested.is_file():
-        content = json.loads(nested.read_text(encoding="utf-8"))
+        content = _read(nested)
         if section in content:
+            if not isinstance(content[section], dict):
+                raise ValueError(f"{nested.name}: {section} must be an object, not a {type(content[section]).__name__}")
             # The nested section seldom repeats which processor it is part of.
             return {"processor_class": content.get("processor_class"), **content[section]}
     for name in names:
         if (directory / name).is_file():
-            return json.loads((directory / name).read_text(encoding="utf-8"))
+            return _read(directory / name)
     raise FileNotFoundError(f"{directory} holds no {' or '.join(names)}, nor a processor_config.json with {section!r}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        raw = file.read(SMALL.bytes + 1)
+    try:
+        content = parse(raw)
+    except JSONError as error:
+        raise ValueError(f"{path.name} is not JSON that can be used: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} holds a {type(content).__name__}, not an object")
+    return content

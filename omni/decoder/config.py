@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from encoders.config_fields import UnsupportedField, check_fields, check_numbers, short
 from omni.decoder.depth import Block, LayerKind, Run, runs
 from omni.decoder.gated_delta_net import GatedDeltaConfig
 
@@ -11,30 +12,14 @@ from omni.decoder.gated_delta_net import GatedDeltaConfig
 _ONLY: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "use_qk_norm": (True,),
-    "use_sliding_window": (False, None),
-    "mamba_ssm_dtype": ("float32", None),
-    "output_gate_type": ("swish", "silu", None),
-    "quantization_config": (None,),
+    "use_sliding_window": (False,),
+    "mamba_ssm_dtype": ("float32",),
+    "output_gate_type": ("swish", "silu"),
 }
 
-# Fields that do not change what the decoder computes: training, generation defaults, the bookkeeping of files, and the
-# heads that guess several tokens ahead, which are not loaded.
-_IGNORED = frozenset(
-    """_attn_implementation_autoset _name_or_path add_cross_attention architectures attention_dropout
-    attn_implementation bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward
-    cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype early_stopping
-    encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task
-    forced_bos_token_id forced_eos_token_id id2label initializer_range is_decoder is_encoder_decoder label2id
-    length_penalty max_length max_window_layers min_length model_type mtp_num_hidden_layers
-    mtp_use_dedicated_embeddings no_repeat_ngram_size num_beam_groups
-    num_beams num_return_sequences output_attentions output_hidden_states output_scores
-    pad_token_id prefix problem_type pruned_heads remove_invalid_values repetition_penalty return_dict
-    return_dict_in_generate sep_token_id sliding_window suppress_tokens
-    task_specific_params temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torch_dtype
-    torchscript transformers_version typical_p use_bfloat16 use_cache""".split()
-)
-
 _READ_BY_HAND = {"rope_scaling", "rope_parameters", "full_attention_interval", "num_local_experts"}
+# Of no account where the type is "default".
+_ROTARY_NOTES = {"rope_type", "type", "interleaved", "mrope_interleaved", "original_max_position_embeddings"}
 _ROTARY = {"rope_theta", "mrope_section", "partial_rotary_factor"}
 _ATTENTIONS = ("full_attention", "linear_attention")
 
@@ -116,6 +101,9 @@ class TextConfig:
     output_head: bool = True
 
     def __post_init__(self):
+        check_numbers(self, ("rms_norm_eps", "rope_theta", "partial_rotary_factor"))
+        if len(self.mrope_section) != 3 or not all(type(n) is int and 0 <= n < 1 << 16 for n in self.mrope_section):
+            raise ValueError(f"mrope_section={short(self.mrope_section)} is not three whole numbers")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_attention_heads={self.num_attention_heads} is not a multiple of "
@@ -194,7 +182,7 @@ class TextConfig:
         """Reads the text part of a config.json.
 
         Raises:
-            ValueError: a field is missing, unknown, or has a value that this decoder does not implement.
+            ValueError: a field is missing, or has a value that this decoder does not implement.
         """
         if "num_local_experts" in raw:  # as transformers 5 writes it
             raw = {"num_experts": raw["num_local_experts"], **raw}
@@ -202,16 +190,12 @@ class TextConfig:
                 raise ValueError("num_experts and num_local_experts, which mean the same, differ")
         known = {field.name for field in fields(cls)} - {"linear_projections", "zero_centered_norms", "output_head"}
         values: dict[str, Any] = {name: raw[name] for name in known - _ROTARY if raw.get(name) is not None}
-        for name, value in raw.items():
-            if name in _ONLY and value not in _ONLY[name]:
-                raise ValueError(f"{name}={value!r} is not supported; supported is {_ONLY[name][0]!r}")
-            if name not in known | _ONLY.keys() | _IGNORED | _READ_BY_HAND and value not in (None, False, [], {}, ""):
-                raise ValueError(f"{name}={value!r} is a field that this decoder does not know")
+        check_fields(raw, "text config", known | _READ_BY_HAND, _ONLY)
         missing = {field.name for field in fields(cls) if field.default is field.default_factory} - values.keys()
         if missing:
             raise ValueError(f"{', '.join(sorted(missing))} missing from the text config")
-        values["mlp_only_layers"] = tuple(values.get("mlp_only_layers") or ())
-        values["layer_types"] = tuple(values.get("layer_types") or ())
+        for name in ("mlp_only_layers", "layer_types"):
+            values[name] = _listed(name, values.get(name))
         interval = raw.get("full_attention_interval")
         if interval is not None and not values["layer_types"]:
             if not isinstance(interval, int) or interval < 1:
@@ -221,22 +205,53 @@ class TextConfig:
         return cls(**values, **_rope(raw))
 
 
+def _listed(name: str, value: Any) -> tuple[Any, ...]:
+    if value is not None and not isinstance(value, list | tuple):
+        raise ValueError(f"{name}={short(value)} is not a list")
+    return tuple(value or ())
+
+
 def _rope(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The rotary fields, from the newer `rope_parameters` or from `rope_scaling` with `rope_theta` beside it."""
+    """The rotary fields, from the newer `rope_parameters` or from `rope_scaling` with `rope_theta` beside it.
+
+    Where a file has both, the reference obeys `rope_scaling` alone; so both are read, and must say the same.
+    """
+    both = {name: raw[name] for name in ("rope_scaling", "rope_parameters") if raw.get(name)}
+    for name, value in both.items():
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{name}={short(value)} is not an object")
     beside = {name: raw.get(name) for name in ("rope_theta", "partial_rotary_factor")}
-    rope: dict[str, Any] = {**beside, **(raw.get("rope_parameters") or raw.get("rope_scaling") or {})}
-    supported = {
-        "rope_type": ("default",),
-        "type": ("default", "mrope"),
-        "interleaved": (True,),
-        "mrope_interleaved": (True,),
-    }
+    read = {name: _rotary_fields({**beside, **value}) for name, value in both.items()} or {"": _rotary_fields(beside)}
+    first, *others = read.values()
+    if any(other != first for other in others):
+        differing = sorted(name for name in {*first, *others[0]} if first.get(name) != others[0].get(name))
+        raise ValueError(f"rope_scaling and rope_parameters differ in {', '.join(differing)}; keep one of the two")
+    return first
+
+
+def _rotary_fields(rope: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in rope.items():
         if name in ("rope_theta", "partial_rotary_factor"):
-            found |= {} if value is None else {name: float(value)}
+            found |= {} if value is None else {name: _number(name, value)}
         elif name == "mrope_section":
-            found[name] = tuple(value)
-        elif value not in supported.get(name, ()):
-            raise ValueError(f"{name}={value!r} in the rotary settings is not supported")
+            found[name] = _listed(name, value)
+        elif name in ("rope_type", "type") and value not in ("default", "mrope"):
+            raise UnsupportedField(f"{name}={short(value)} in the rotary settings is not supported; {_remedy(value)}")
+        elif name in ("interleaved", "mrope_interleaved") and value is not True:
+            raise UnsupportedField(f"{name}={short(value)} in the rotary settings is not supported")
+        elif name not in _ROTARY_NOTES and value is not None:
+            raise UnsupportedField(f"{name}={short(value)} in the rotary settings is not supported")
     return found
+
+
+def _remedy(kind: Any) -> str:
+    scaled = kind in ("yarn", "linear", "dynamic", "longrope", "llama3", "proportional")
+    what = "positions are not stretched to longer contexts" if scaled else "supported is 'default'"
+    return f"{what}: leave the entry out for the model's own context length"
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name}={short(value)} is not a number")
+    return float(value)

@@ -83,7 +83,7 @@ class TextDecoder(nnx.Module):
 
     def embed(self, token_ids: Int32[jax.Array, "batch tokens"]) -> Float[jax.Array, "batch tokens width"]:
         """The hidden state that each token starts from."""
-        return self.embed_tokens(token_ids)
+        return self.embed_tokens(token_ids).astype(self.dtype)
 
     def __call__(
         self,

@@ -32,4 +32,5 @@ class RMSNorm(nnx.Module):
         weight = self.weight[...] if layer is None else self.weight[layer]
         if self.zero_centered:
             return (x32 * scale * (1 + weight.astype(jnp.float32))).astype(x.dtype)
-        return (x32 * scale).astype(x.dtype) * weight
+        # Weights may be kept in float32 beside a hidden state of bfloat16.
+        return ((x32 * scale).astype(x.dtype) * weight).astype(x.dtype)

@@ -43,11 +43,11 @@ def family_of(model_type: str | None) -> Family:
     if model_type in known:
         return known[model_type]
     if not model_type:
-        raise CheckpointError("config.json has no model_type; supported are " + ", ".join(known))
+        message = "config.json has no model_type; supported are " + ", ".join(known)
+        raise CheckpointError(message, code="unsupported_family")
     first, second = sorted(known, key=partial(_likeness, model_type[:60]), reverse=True)[:2]
-    raise CheckpointError(
-        f"model_type {model_type[:60]!r} is not supported; the nearest supported ones are {first} and {second}"
-    )
+    message = f"model_type {model_type[:60]!r} is not supported; the nearest supported ones are {first} and {second}"
+    raise CheckpointError(message, code="unsupported_family")
 
 
 def _likeness(wanted: str, known: str) -> tuple[int, float]:

@@ -47,7 +47,8 @@ def _read(raw: Mapping[str, Any]) -> ModelConfig:
     alone = raw["model_type"].endswith("_text")
     missing = [key for key in ("vision_config", "text_config") if not isinstance(raw.get(key), Mapping)]
     if missing and not alone:
-        raise CheckpointError(f"config.json of a Qwen3.5 checkpoint lacks {', '.join(missing)}")
+        message = f"config.json of a Qwen3.5 checkpoint lacks {', '.join(missing)}"
+        raise CheckpointError(message, code="bad_config")
     inner = raw if alone else raw["text_config"]
     # The reference obeys the outer field; older files, and a decoder alone, have the inner one.
     tied = raw.get("tie_word_embeddings", inner.get("tie_word_embeddings", False))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from encoders.config import AudioConfig
-from omni.config import ModelConfig, SpecialTokens, TranscriptForm
+from omni.config import ModelConfig, SpecialTokens, TranscriptForm, section
 from omni.decoder.config import TextConfig
 from omni.errors import CheckpointError
 from omni.families.family import Family
@@ -48,12 +48,14 @@ _LANGUAGES = {
 
 def _read_asr(raw: Mapping[str, Any]) -> ModelConfig:
     # The first release nests its parts under `thinker_config`; the one in transformers' own form has them at the top.
-    outer = raw.get("thinker_config", raw)
+    outer = section(raw, "thinker_config") if "thinker_config" in raw else raw
     missing = [key for key in ("audio_config", "text_config") if not isinstance(outer.get(key), Mapping)]
     if missing:
-        raise CheckpointError(f"config.json of a Qwen3-ASR checkpoint lacks {', '.join(missing)}")
+        message = f"config.json of a Qwen3-ASR checkpoint lacks {', '.join(missing)}"
+        raise CheckpointError(message, code="bad_config")
     if "classify_num" in outer or any("TokenClassification" in str(name) for name in raw.get("architectures") or ()):
-        raise CheckpointError("this is a forced aligner, which finds times in a given transcript: it is not supported")
+        message = "this is a forced aligner, which finds times in a given transcript: it is not supported"
+        raise CheckpointError(message, code="unsupported_family")
     text = dict(outer["text_config"])
     tied = outer.get("tie_word_embeddings", text.get("tie_word_embeddings", True))
     return ModelConfig(
@@ -77,7 +79,7 @@ def _languages(listed: Any) -> dict[str, str]:
     """The names that a checkpoint lists, all that are published where it lists none; by name and by code."""
     names = list(_LANGUAGES.values()) if listed is None else listed
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise CheckpointError("support_languages in config.json must be a list of names")
+        raise CheckpointError("support_languages in config.json must be a list of names", code="bad_config")
     codes = {code: name for code, name in _LANGUAGES.items() if name in names}
     return {name.casefold(): name for name in names} | codes
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from encoders.config import AudioConfig, VisionConfig
-from omni.config import ModelConfig, SpecialTokens
+from omni.config import ModelConfig, SpecialTokens, section
 from omni.decoder.config import TextConfig
 from omni.errors import CheckpointError
 from omni.families.family import Family
@@ -14,11 +14,12 @@ _TOKENS = ("image_token_id", "video_token_id", "audio_token_id", "audio_start_to
 
 
 def _read_omni(raw: Mapping[str, Any]) -> ModelConfig:
-    thinker = raw.get("thinker_config", raw)
+    thinker = section(raw, "thinker_config") if "thinker_config" in raw else raw
     parts = ("vision_config", "audio_config", "text_config")
     missing = [key for key in parts if not isinstance(thinker.get(key), Mapping)]
     if missing:
-        raise CheckpointError(f"config.json of a Qwen3-Omni checkpoint lacks {', '.join(missing)}")
+        message = f"config.json of a Qwen3-Omni checkpoint lacks {', '.join(missing)}"
+        raise CheckpointError(message, code="bad_config")
     text = {"tie_word_embeddings": thinker.get("tie_word_embeddings", False), **thinker["text_config"]}
     return ModelConfig(
         vision=VisionConfig.from_dict(thinker["vision_config"]),

@@ -29,7 +29,8 @@ _FUSED = {name: Source(f"{EXPERTS}.{name}", stacked=1, transposed=True) for name
 def _read_vl(raw: Mapping[str, Any]) -> ModelConfig:
     missing = [key for key in ("vision_config", "text_config") if not isinstance(raw.get(key), Mapping)]
     if missing:
-        raise CheckpointError(f"config.json of a Qwen3-VL checkpoint lacks {', '.join(missing)}")
+        message = f"config.json of a Qwen3-VL checkpoint lacks {', '.join(missing)}"
+        raise CheckpointError(message, code="bad_config")
     text = dict(raw["text_config"])
     # The reference obeys the outer one; older files have the inner one alone.
     text["tie_word_embeddings"] = raw.get("tie_word_embeddings", text.get("tie_word_embeddings", False))

@@ -36,7 +36,8 @@ def load_progress(directory: Path, like: Any) -> Any:
     stored = open_file(directory / _FILE)
     wanted = dict(_named(like))
     if stored.keys() != wanted.keys() or any(stored[name].shape != leaf.shape for name, leaf in wanted.items()):
-        raise CheckpointError(f"{_FILE} in the output directory is of a run with another model or other options")
+        message = f"{_FILE} in the output directory is of a run with another model or other options"
+        raise CheckpointError(message, code="other_training_run")
 
     def read(name: str, leaf: Any) -> np.ndarray:
         array = np.array(stored[name].array)

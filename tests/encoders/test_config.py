@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from encoders import AudioConfig, VisionConfig
+from encoders.config_fields import UnsupportedField
 
 RELEASED = json.loads((Path(__file__).parents[1] / "golden" / "omni_30b_config.json").read_text())["thinker_config"]
 
@@ -19,7 +20,6 @@ NOISE = {
     "initializer_range": 0.02,
     "attention_dropout": 0.0,
     "return_dict": True,
-    "some_future_field": [1, 2],
 }
 
 
@@ -31,6 +31,22 @@ def test_the_released_configurations_are_the_defaults():
 def test_an_absent_field_has_its_default():
     assert VisionConfig.from_dict({}) == VisionConfig()
     assert AudioConfig.from_dict({"d_model": None}) == AudioConfig()
+
+
+@pytest.mark.parametrize("config", [VisionConfig, AudioConfig])
+def test_a_field_that_nothing_reads_is_told_of(config):
+    with pytest.warns(UserWarning, match=r"nothing here reads: some_future_field$"):
+        assert config.from_dict({"some_future_field": [1, 2], "_from": "x", "unsloth_version": "2026.4"}) == config()
+
+
+@pytest.mark.parametrize("config", [VisionConfig, AudioConfig])
+@pytest.mark.parametrize(
+    "name, value",
+    [("window_size", 112), ("mlp_bias", True), ("quantization_config", {"bits": 4}), ("layer_norm_eps", 1e-3)],
+)
+def test_a_field_that_would_change_the_numbers_is_refused(config, name, value):
+    with pytest.raises(UnsupportedField, match=name):
+        config.from_dict({name: value})
 
 
 def test_released_sizes():

@@ -151,7 +151,7 @@ def test_a_part_that_is_not_asked_for_may_be_missing(tmp_path):
         ("config.json", '{"model_type": "qwen3_omni"}', "nearest supported one"),
         ("config.json", '{"model_type": "qwen3_omni_moe", "thinker_config": {}}', "lacks vision_config"),
         ("preprocessor_config.json", None, "no preprocessor_config.json"),
-        ("model.safetensors.index.json", '{"weight_map": {"a": "../elsewhere.safetensors"}}', "absent shards"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "../elsewhere.safetensors"}}', "not in its directory"),
         ("model.safetensors.index.json", "{}", "no weight_map"),
         ("model.safetensors.index.json", None, "no model.safetensors"),
     ],
@@ -240,13 +240,16 @@ def test_from_the_hub(tiny_checkpoint, tmp_path, monkeypatch, picture, tokens):
     asked = []
     snapshot = tiny_checkpoint
 
-    def download(name, *, allow_patterns):
-        asked.append((name, tuple(allow_patterns)))
+    def download(name, *, revision, local_files_only, allow_patterns, tqdm_class):
+        asked.append((name, tuple(allow_patterns), revision, local_files_only))
         return str(snapshot)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     model = omni.load("Someone/Tiny", parts="vision")
     assert model.name == "Someone/Tiny" and asked[0][0] == "Someone/Tiny" and "*.safetensors" in asked[0][1]
+    assert asked[0][2:] == (None, False)
+    omni.load("Someone/Tiny", parts="audio", revision="v1.0", offline=True)
+    assert asked[1][2:] == ("v1.0", True)
     np.testing.assert_array_equal(model.encode(picture).tokens, tokens)
     for absent in ("preprocessor_config.json", "config.json", "model.safetensors.index.json"):
         snapshot = copy_of(tiny_checkpoint, tmp_path / absent)

@@ -124,7 +124,9 @@ def test_without_a_tokenizer(tiny_checkpoint, tmp_path, model):
         assert error.value.code == "no_tokenizer"
 
 
-def test_a_model_of_text_alone_takes_no_media(model, tmp_path):
+def test_a_model_of_text_alone_takes_no_media(model, tmp_path, monkeypatch):
+    roomy = text_families.CONFIGS["qwen3"] | {"vocab_size": tiny.VOCABULARY}
+    monkeypatch.setitem(text_families.CONFIGS, "qwen3", roomy)
     text_families.write_checkpoint(tmp_path, "qwen3")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(tiny.HERE / "tokenizer.json", tmp_path / name)

@@ -1,5 +1,6 @@
 """What users get wrong, run as they run it, without the tests' type checks: always an InputError in plain words."""
 
+import ast
 import json
 import os
 import pickle
@@ -237,9 +238,41 @@ def test_errors_travel_between_processes():
     assert (type(error), error.code, str(error)) == (omni.InputError, "some_rule", "One sentence.")
     error = omni.CheckpointError("It does not fit.", missing=["a", "b"], misshaped=["c: [1] in the file, [2] wanted"])
     copy = pickle.loads(pickle.dumps(error))
+    assert (copy.code, copy.problems) == (error.code, error.problems)
     assert (str(copy), copy.missing, copy.unexpected, copy.misshaped) == (
         str(error),
         error.missing,
         error.unexpected,
         error.misshaped,
     )
+
+
+def test_a_checkpoint_error_counts_everything_and_names_the_first():
+    missing = [f"model.layers.{i}.mlp.gate_proj.weight" for i in range(500)]
+    unexpected = [f"x.{i}" for i in range(300)]
+    error = omni.CheckpointError("It does not fit.", code="weights_mismatch", missing=missing, unexpected=unexpected)
+    message = str(error)
+    assert len(message) <= 500 and "\n" not in message and error.code == "weights_mismatch"
+    assert message.startswith("It does not fit.; missing (500): model.layers.0.mlp.gate_proj.weight, model.layers.1.")
+    assert "; unexpected (300): x.0, x.1, " in message and message.endswith(", ...")
+    assert error.problems == (
+        *(f"missing: {name}" for name in missing),
+        *(f"unexpected: {name}" for name in unexpected),
+    )
+    assert (error.missing, error.unexpected) == (tuple(missing), tuple(unexpected))
+
+
+def test_a_checkpoint_error_of_one_problem_has_its_message():
+    error = omni.CheckpointError("One\nsentence \ud800.", code="bad_config")
+    assert str(error) == "One sentence \\ud800." and error.problems == ("One\nsentence \ud800.",)
+    assert len(str(omni.CheckpointError("x" * 900, problems=["y" * 900]))) <= 500
+
+
+def test_every_refusal_of_a_checkpoint_has_a_code_of_its_own():
+    without = []
+    for path in sorted((ROOT / "omni").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "CheckpointError":
+                if "code" not in {keyword.arg for keyword in node.keywords}:
+                    without.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not without

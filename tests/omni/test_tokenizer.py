@@ -150,3 +150,18 @@ def test_damaged_vocabularies_are_refused(tmp_path, vocab, merges):
     (tmp_path / "merges.txt").write_text(merges, "utf-8")
     with pytest.raises(CheckpointError):
         Tokenizer.from_directory(tmp_path)
+
+
+def test_a_text_at_which_the_library_panics_is_refused(tmp_path, capfd):
+    spec = json.loads(tiny.TOKENIZER.read_text("utf-8"))
+    spec["pre_tokenizer"] = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec), "utf-8")
+    with pytest.raises(InputError, match="retry-limit") as caught:
+        Tokenizer.from_directory(tmp_path).encode("a" * 40 + "b")
+    assert caught.value.code == "bad_text"
+
+
+def test_tokens_by_their_texts(tokenizer):
+    ids = tiny.token_ids()
+    assert tokenizer.id_of("<|im_end|>") == ids["<|im_end|>"] and tokenizer.id_of("user") == ids["user"]
+    assert tokenizer.id_of("no token") is None and tokenizer.size == max(ids.values()) + 1

@@ -79,7 +79,8 @@ def test_layer_types_come_before_an_interval():
 
 def test_a_partial_rotation_is_read_beside_and_within_the_rotary_fields():
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 1, 1], "partial_rotary_factor": 0.5}
-    within = TextConfig.from_dict({**RAW, "rope_parameters": rope, "partial_rotary_factor": 1.0})
+    without = {name: value for name, value in RAW.items() if name != "rope_scaling"}
+    within = TextConfig.from_dict({**without, "rope_parameters": rope, "partial_rotary_factor": 1.0})
     assert (within.partial_rotary_factor, within.rotary_width) == (0.5, 4)
     assert TextConfig.from_dict({**RAW, "partial_rotary_factor": 0.5}).rotary_width == 4
     assert TextConfig.from_dict(RAW).rotary_width == 8
