@@ -188,7 +188,8 @@ def _check_slow(image: ImageFile.ImageFile, name: str) -> None:
 
 
 def _pixel_bytes(image: Image.Image) -> int:
-    return _BYTES.get(image.mode, len(image.getbands()))
+    # What an image becomes is RGB. Scans of one bit are large and their files small: these count as they are decoded.
+    return 1 if image.mode == "1" else max(3, _BYTES.get(image.mode, len(image.getbands())))
 
 
 def _check_pixels(width: int, height: int, access: Access, name: str) -> None:

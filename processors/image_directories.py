@@ -102,7 +102,7 @@ def examine_tiff(structure: Structure, name: str, check_size: CheckSize) -> None
             "image_unknown_format", f"{name} is a camera's raw file: develop it to JPEG, PNG or TIFF first"
         )
     bits, samples, white_is_zero = value(258, 1), value(277, 1), value(262, 1) == 0
-    channels = min(samples, 4) if bits <= 8 or samples > 1 else (bits + 7) // 8
+    channels = 1 if bits == samples == 1 else max(3, min(samples, 4))
     check_size(value(256, 0), value(257, 0), channels)
     if 322 in tags or 323 in tags:
         check_size(value(322, 1), value(323, 1), channels)

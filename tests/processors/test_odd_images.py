@@ -874,3 +874,24 @@ def test_heic(tmp_path):
     with pytest.raises(InputError) as refusal:
         load_image(buffer.getvalue(), access=Access(Limits(image_pixels=100)))
     assert refusal.value.code == "image_too_large"
+
+
+def test_a_jpeg_too_small_for_its_blocks_is_refused_before_it_is_decoded(monkeypatch):
+    def fail(*args, **options):
+        raise AssertionError("decoded")
+
+    data = claim("JPEG", 4000, 5000)
+    monkeypatch.setattr(Image, "OPEN", {"JPEG": (fail, None)})
+    with pytest.raises(InputError) as refusal:
+        load_image(data)
+    assert refusal.value.code == "image_corrupt"
+    monkeypatch.undo()
+    for options in ({}, {"progressive": True}, {"subsampling": 0}):
+        for mode in ("RGB", "L", "CMYK"):
+            plain = encoded(Image.new(mode, (1500, 1100)), "JPEG", optimize=True, **options)
+            assert load_image(plain).shape == (1100, 1500, 3)
+
+
+def test_a_blank_scan_of_one_bit_is_no_bomb():
+    page = Image.new("1", (4960, 7016), 1)
+    assert load_image(encoded(page, "TIFF", compression="group4")).shape == (7016, 4960, 3)
