@@ -148,9 +148,7 @@ def _decode_stream(stream: CheckedStream, plugin: str, access: Access, name: str
     if to_size and stream.ran_out and ImageFile.LOAD_TRUNCATED_IMAGES:
         raise Damaged
     check_size(*image.size, _pixel_bytes(image))
-    if structure.plugin == "JPEG" and jpeg_scan.is_cut_short(image, structure.stream, structure.unfinished):
-        raise Damaged
-    if structure.plugin == "PNG" and png_rows.is_cut_short(image, structure.stream):
+    if _is_cut_short(image, structure):
         raise Damaged
     access.check()
     return to_rgb(
@@ -161,6 +159,12 @@ def _decode_stream(stream: CheckedStream, plugin: str, access: Access, name: str
         white_is_zero=structure.white_is_zero,
         ignore_clear=structure.plugin in _UNUSED_ALPHA,
     )
+
+
+def _is_cut_short(image: Image.Image, structure: Structure) -> bool:
+    if structure.plugin == "JPEG":
+        return jpeg_scan.is_cut_short(image, structure.stream, structure.scan, structure.unfinished)
+    return structure.plugin == "PNG" and png_rows.is_cut_short(image, structure.stream)
 
 
 def _instance(structure: Structure, name: str) -> ImageFile.ImageFile:
@@ -222,5 +226,6 @@ def _refuse(error: BaseException, name: str, plugin: str | None = None) -> NoRet
         raise error  # Ctrl-C, and the end of a program or a thread
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         raise InputError("image_too_large", f"{name}: more pixels than PIL.Image.MAX_IMAGE_PIXELS allows") from None
-    what = f" {plugin} and" if plugin else ""
-    raise InputError("image_corrupt", f"{name} is{what} damaged or cut short and cannot be decoded") from None
+    known = f" {plugin}, but" if plugin else ""
+    what = f"{name} is{known} damaged, cut short or of an unsupported kind, and cannot be decoded"
+    raise InputError("image_corrupt", what) from None

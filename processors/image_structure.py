@@ -39,6 +39,7 @@ class Structure:
         levels: how many levels the samples have, where the decoder does not scale them to a whole byte or two.
         white_is_zero: whether the decoder leaves levels that grow darker.
         unfinished: whether the file ends before the mark of its end.
+        scan: where the first scan of a JPEG begins.
     """
 
     stream: BufferedIOBase
@@ -46,6 +47,7 @@ class Structure:
     levels: int | None = None
     white_is_zero: bool = False
     unfinished: bool = False
+    scan: int = 0
 
 
 def examine_png(structure: Structure, check_size: CheckSize) -> None:
@@ -150,6 +152,7 @@ def examine_jpeg(structure: Structure, check_size: CheckSize) -> None:
         position += 2 + length
     if scan is None:
         raise Damaged
+    structure.scan = position
     if scan in _PROGRESSIVE:
         structure.stream.seek(position)
         data = structure.stream.read()

@@ -3,7 +3,9 @@
 import array
 import io
 import struct
+import sys
 import threading
+import time
 import tracemalloc
 import warnings
 import zlib
@@ -183,11 +185,6 @@ ROWS = [b"\xff\0\0" * 4] * 4
 BOMB_TEXT = zlib.compress(bytes(30_000_000))
 LAYER = np.zeros((4, 4, 4), np.uint8)
 LAYER[..., 0] = 255
-
-
-def ycck():
-    """A JPEG of inks written through YCCK, as Photoshop does."""
-    return INK_JPEG
 
 
 class Refusing:
@@ -461,6 +458,8 @@ REFUSED = {
     "jpeg cut": (JPEG[: len(JPEG) // 2], "image_corrupt"),
     "jpeg cut and ended": (JPEG[: len(JPEG) // 2] + b"\xff\xd9", "image_corrupt"),
     "jpeg cut late and ended": (JPEG[: int(len(JPEG) * 0.97)] + b"\xff\xd9", "image_corrupt"),
+    "jpeg cut and ended before another": (JPEG[: len(JPEG) // 2] + b"\xff\xd9" + JPEG, "image_corrupt"),
+    "jpeg of 12 bits": (JPEG.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c"), "image_corrupt"),
     "jpeg grey, cut and ended": (GREY_JPEG[: len(GREY_JPEG) // 2] + b"\xff\xd9", "image_corrupt"),
     "jpeg restarts, cut and ended": (
         encoded(smooth(), "JPEG", restart_marker_blocks=2)[:900] + b"\xff\xd9",
@@ -685,6 +684,7 @@ def test_one_image_in_many_threads(form, tmp_path):
             thread.start()
         for thread in threads:
             thread.join()
+        image.close()
         assert len(made) == 16
         for pixels in made:
             np.testing.assert_array_equal(pixels, want)
@@ -895,3 +895,22 @@ def test_a_jpeg_too_small_for_its_blocks_is_refused_before_it_is_decoded(monkeyp
 def test_a_blank_scan_of_one_bit_is_no_bomb():
     page = Image.new("1", (4960, 7016), 1)
     assert load_image(encoded(page, "TIFF", compression="group4")).shape == (7016, 4960, 3)
+
+
+def peak_memory():
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) << 10
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of memory is read from /proc")
+def test_bombs_take_no_memory():
+    for name, (source, code) in REFUSED.items():
+        if code != "image_too_large":
+            continue
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
+        before, began = peak_memory(), time.thread_time()
+        with pytest.raises(InputError):
+            load_image(source)
+        assert peak_memory() - before < 1 << 25, name
+        assert time.thread_time() - began < 0.5, name

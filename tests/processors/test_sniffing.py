@@ -402,6 +402,21 @@ def test_decoded_media_are_told_by_their_shape():
     )
 
 
+def test_an_object_whose_shape_raises_is_refused():
+    class Hostile:
+        @property
+        def shape(self):
+            raise RuntimeError("no")
+
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("at 0x7f00dead0000")
+
+    for call in (sniff, load_image):
+        with pytest.raises(InputError) as refusal:
+            call(Hostile())
+        assert refusal.value.code == "array_unreadable" and "0x" not in str(refusal.value)
+
+
 def test_arrays_of_other_libraries_are_told_by_their_shape():
     frame = np.zeros((32, 32, 3), np.uint8)
     assert sniff(memoryview(frame)) == sniff(Buffered(frame, "__array_interface__")) == "image"
