@@ -116,6 +116,9 @@ def _is_closed(image: Image.Image) -> bool:
 def _decode(source: Source, access: Access, name: str) -> Image.Image:
     with open_source(source, access, access.limits.image_bytes) as stream:
         size = stream.seek(0, 2)
+        if size > access.limits.image_bytes:
+            limit = access.limits.image_bytes
+            raise InputError("source_too_large", f"{name}: {size:,} bytes, the limit of an image is {limit:,}")
         stream.seek(0)
         head = stream.read(_HEAD)
         start = start_of_image(head)

@@ -486,6 +486,28 @@ REFUSED = {
     "bmp run-length cut": (bmp(b"\x04\x01", 8, 1, palette=bytes(1024)), "image_corrupt"),
     "tiff cut": (encoded(smooth(), "TIFF")[:9000], "image_corrupt"),
     "tiff lzw cut": (encoded(smooth(), "TIFF", compression="tiff_lzw")[:5000], "image_corrupt"),
+    "tiff of too few strips": (
+        grey_tiff(8, 1, bytes(400), (20, 20)).replace(
+            struct.pack("<HHLL", 278, 4, 1, 20), struct.pack("<HHLL", 278, 4, 1, 10)
+        ),
+        "image_corrupt",
+    ),
+    "tiff of too few planes": (
+        tiff(
+            [
+                (256, 4, 2),
+                (257, 4, 1),
+                (258, 3, (8, 8, 8)),
+                (259, 3, 1),
+                (262, 3, 2),
+                (277, 3, 3),
+                (278, 4, 1),
+                (284, 3, 2),
+            ],
+            b"\xff\0\0\0\xff\0",
+        ),
+        "image_corrupt",
+    ),
     "tiff of 60,000 tags": (b"II*\0\x08\0\0\0" + struct.pack("<H", 60_000) + bytes(720_000), "image_corrupt"),
     "tiff directory beyond its end": (b"II*\0\xff\xff\xff\x7f" + bytes(99), "image_corrupt"),
     "avif cut": (encoded(smooth(), "AVIF")[:-50], "image_corrupt"),
@@ -815,9 +837,11 @@ def test_limits_are_those_of_the_call(limits, source):
 def test_the_limit_of_encoded_bytes(tmp_path):
     path = tmp_path / "image.png"
     path.write_bytes(PNG)
-    with pytest.raises(InputError) as refusal:
-        load_image(path, access=Access(Limits(image_bytes=len(PNG) - 1)))
-    assert refusal.value.code == "source_too_large"
+    for source in (path, PNG, io.BytesIO(PNG)):
+        with pytest.raises(InputError) as refusal:
+            load_image(source, access=Access(Limits(image_bytes=len(PNG) - 1)))
+        assert refusal.value.code == "source_too_large"
+        load_image(source, access=Access(Limits(image_bytes=len(PNG))))
 
 
 def test_a_message_cannot_ask_for_more_than_the_limit():
