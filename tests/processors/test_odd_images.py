@@ -938,3 +938,17 @@ def test_bombs_take_no_memory():
             load_image(source)
         assert peak_memory() - before < 1 << 25, name
         assert time.thread_time() - began < 0.5, name
+
+
+@pytest.mark.parametrize("missing", [0, 1, 150])
+def test_a_large_image_with_a_black_end_is_counted(missing):
+    noise = np.random.RandomState(0).randint(0, 256, (300, 300, 3)).astype(np.uint8)
+    noise[140:] = 0
+    data = png([row.tobytes() for row in noise[: 300 - missing]], 8, 2, size=(300, 300))
+    assert len(data) > 1 << 16
+    if not missing:
+        np.testing.assert_array_equal(load_image(data), noise)
+        return
+    with pytest.raises(InputError) as refusal:
+        load_image(data)
+    assert refusal.value.code == "image_corrupt"
