@@ -116,6 +116,9 @@ def _is_closed(image: Image.Image) -> bool:
 def _decode(source: Source, access: Access, name: str) -> Image.Image:
     with open_source(source, access, access.limits.image_bytes) as stream:
         size = stream.seek(0, 2)
+        if size > access.limits.image_bytes:
+            limit = access.limits.image_bytes
+            raise InputError("source_too_large", f"{name}: {size:,} bytes, the limit of an image is {limit:,}")
         stream.seek(0)
         head = stream.read(_HEAD)
         start = start_of_image(head)
@@ -148,9 +151,7 @@ def _decode_stream(stream: CheckedStream, plugin: str, access: Access, name: str
     if to_size and stream.ran_out and ImageFile.LOAD_TRUNCATED_IMAGES:
         raise Damaged
     check_size(*image.size, _pixel_bytes(image))
-    if structure.plugin == "JPEG" and jpeg_scan.is_cut_short(image, structure.stream, structure.unfinished):
-        raise Damaged
-    if structure.plugin == "PNG" and png_rows.is_cut_short(image, structure.stream):
+    if _is_cut_short(image, structure):
         raise Damaged
     access.check()
     return to_rgb(
@@ -161,6 +162,12 @@ def _decode_stream(stream: CheckedStream, plugin: str, access: Access, name: str
         white_is_zero=structure.white_is_zero,
         ignore_clear=structure.plugin in _UNUSED_ALPHA,
     )
+
+
+def _is_cut_short(image: Image.Image, structure: Structure) -> bool:
+    if structure.plugin == "JPEG":
+        return jpeg_scan.is_cut_short(image, structure.stream, structure.scan, structure.unfinished)
+    return structure.plugin == "PNG" and png_rows.is_cut_short(image, structure.stream)
 
 
 def _instance(structure: Structure, name: str) -> ImageFile.ImageFile:
@@ -188,7 +195,8 @@ def _check_slow(image: ImageFile.ImageFile, name: str) -> None:
 
 
 def _pixel_bytes(image: Image.Image) -> int:
-    return _BYTES.get(image.mode, len(image.getbands()))
+    # What an image becomes is RGB. Scans of one bit are large and their files small: these count as they are decoded.
+    return 1 if image.mode == "1" else max(3, _BYTES.get(image.mode, len(image.getbands())))
 
 
 def _check_pixels(width: int, height: int, access: Access, name: str) -> None:
@@ -221,5 +229,6 @@ def _refuse(error: BaseException, name: str, plugin: str | None = None) -> NoRet
         raise error  # Ctrl-C, and the end of a program or a thread
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         raise InputError("image_too_large", f"{name}: more pixels than PIL.Image.MAX_IMAGE_PIXELS allows") from None
-    what = f" {plugin} and" if plugin else ""
-    raise InputError("image_corrupt", f"{name} is{what} damaged or cut short and cannot be decoded") from None
+    known = f" {plugin}, but" if plugin else ""
+    what = f"{name} is{known} damaged, cut short or of an unsupported kind, and cannot be decoded"
+    raise InputError("image_corrupt", what) from None

@@ -91,10 +91,10 @@ def examine_tiff(structure: Structure, name: str, check_size: CheckSize) -> None
         if items * unit > field:
             place = window.number(at + 4 + field, field, order)
         # Of several values the first: no tag that is asked for here differs between the samples.
-        tags[tag] = window.number(place or 0, unit, order), at
+        tags[tag] = window.number(place or 0, unit, order), at, items
 
     def value(tag: int, default: int) -> int:
-        told = tags.get(tag, (None, 0))[0]
+        told = tags[tag][0] if tag in tags else None
         return default if told is None else told
 
     if 50706 in tags or (value(254, 0) & 1 and 330 in tags):
@@ -102,10 +102,19 @@ def examine_tiff(structure: Structure, name: str, check_size: CheckSize) -> None
             "image_unknown_format", f"{name} is a camera's raw file: develop it to JPEG, PNG or TIFF first"
         )
     bits, samples, white_is_zero = value(258, 1), value(277, 1), value(262, 1) == 0
-    channels = min(samples, 4) if bits <= 8 or samples > 1 else (bits + 7) // 8
+    channels = 1 if bits == samples == 1 else max(3, min(samples, 4))
     check_size(value(256, 0), value(257, 0), channels)
     if 322 in tags or 323 in tags:
         check_size(value(322, 1), value(323, 1), channels)
+    planes = samples if value(284, 1) == 2 else 1
+    if 324 in tags:
+        across, down = value(322, 1) or 1, value(323, 1) or 1
+        pieces, listed = -(-value(256, 0) // across) * -(-value(257, 0) // down), tags[324][2]
+    else:
+        rows = value(278, 0) or value(257, 0)
+        pieces, listed = -(-value(257, 0) // rows), tags[273][2] if 273 in tags else 0
+    if listed < pieces * planes:
+        raise Damaged  # a decoder would leave what has no data black
     if value(339, 1) == 3:
         raise InputError("image_dtype", f"{name} holds floats: convert it to 8-bit or 16-bit levels first")
     if bits in (12, 16) and samples == 1:

@@ -22,7 +22,7 @@ _END = b"\xff\xd9"
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 
 CheckSize = Callable[[int, int, int], None]
-"""Refuses a size: takes width, height and bytes a pixel."""
+"""Refuses a size: takes width, height and bytes a pixel: one of a scan of one bit, three or more of all others."""
 
 
 class Damaged(Exception):
@@ -39,6 +39,7 @@ class Structure:
         levels: how many levels the samples have, where the decoder does not scale them to a whole byte or two.
         white_is_zero: whether the decoder leaves levels that grow darker.
         unfinished: whether the file ends before the mark of its end.
+        scan: where the first scan of a JPEG begins.
     """
 
     stream: BufferedIOBase
@@ -46,6 +47,7 @@ class Structure:
     levels: int | None = None
     white_is_zero: bool = False
     unfinished: bool = False
+    scan: int = 0
 
 
 def examine_png(structure: Structure, check_size: CheckSize) -> None:
@@ -70,7 +72,7 @@ def examine_png(structure: Structure, check_size: CheckSize) -> None:
                 raise Damaged
             width, height, depth, colour = struct.unpack(">IIBB", stream.read(10))
             channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 4)
-            check_size(width, height, channels * (2 if depth == 16 and channels == 1 else 1))
+            check_size(width, height, 1 if depth == 1 and colour == 0 else max(3, channels))
             structure.levels = 1 << depth if depth in (1, 2, 4, 16) else None
         keep = end <= size and (needed or _is_wanted(stream, position + 8, kind, length))
         if keep and not _is_intact(stream, position, length):
@@ -136,11 +138,12 @@ def examine_jpeg(structure: Structure, check_size: CheckSize) -> None:
             position += 2
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            frame = window.read(position + 5, 5)
+            frame = window.read(position + 5, min(length, 64))
             if len(frame) < 5:
                 raise Damaged
-            height, width, channels = struct.unpack(">HHB", frame)
-            check_size(width, height, channels)
+            height, width, channels = struct.unpack_from(">HHB", frame)
+            check_size(width, height, max(3, channels))
+            _check_blocks(width, height, frame[6 : 5 + 3 * channels : 3], marker, window.size)
             scan = marker
         if marker == 0xDA:
             break
@@ -149,6 +152,7 @@ def examine_jpeg(structure: Structure, check_size: CheckSize) -> None:
         position += 2 + length
     if scan is None:
         raise Damaged
+    structure.scan = position
     if scan in _PROGRESSIVE:
         structure.stream.seek(position)
         data = structure.stream.read()
@@ -159,6 +163,17 @@ def examine_jpeg(structure: Structure, check_size: CheckSize) -> None:
     structure.stream.seek(max(position, window.size - (1 << 16)))
     if _END not in structure.stream.read():
         _end_image(structure, not _holds(structure.stream, _END, position))
+
+
+def _check_blocks(width: int, height: int, sampling: bytes, marker: int, size: int) -> None:
+    """Checks that a file could hold a code for each block: two bits, or one where the scans share them out."""
+    bits = {0xC0: 2, 0xC1: 2, 0xC2: 1}.get(marker, 0)
+    across, down = max((byte >> 4 for byte in sampling), default=1), max((byte & 15 for byte in sampling), default=1)
+    if not across or not down:
+        raise Damaged
+    blocks = sum(-(-width * (byte >> 4) // (8 * across)) * -(-height * (byte & 15) // (8 * down)) for byte in sampling)
+    if bits * blocks > 8 * size:
+        raise Damaged
 
 
 def _end_image(structure: Structure, unfinished: bool) -> None:
@@ -228,7 +243,7 @@ def examine_gif(structure: Structure, check_size: CheckSize) -> None:
         mark = window.read(position, 10)
         if mark[:1] == b"," and len(mark) == 10:
             left, top, across, down = struct.unpack_from("<HHHH", mark, 1)
-            check_size(max(width, left + across), max(height, top + down), 1)
+            check_size(max(width, left + across), max(height, top + down), 3)
             return
         position += 2 if mark[:1] == b"!" else 1
         if mark[:1] not in (b"!", b"\x00"):
@@ -236,7 +251,7 @@ def examine_gif(structure: Structure, check_size: CheckSize) -> None:
         while mark[:1] == b"!" and (length := window.number(position, 1)):
             position += 1 + length
         position += mark[:1] == b"!"
-    check_size(width, height, 1)
+    check_size(width, height, 3)
 
 
 def examine_jpeg2000(window: ByteWindow, check_size: CheckSize) -> None:
@@ -250,6 +265,6 @@ def examine_jpeg2000(window: ByteWindow, check_size: CheckSize) -> None:
     channels = int.from_bytes(size[32:34], "big")
     if not tile_width or not tile_height:
         raise Damaged
-    check_size(right - left, bottom - top, min(channels, 4))
+    check_size(right - left, bottom - top, max(3, min(channels, 4)))
     if -(-right // tile_width) * -(-bottom // tile_height) > 1 << 16:
         raise Damaged

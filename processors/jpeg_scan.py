@@ -13,7 +13,7 @@ _NEUTRAL = 128
 _TOLERANCE = 2
 
 
-def is_cut_short(image: Image.Image, stream: BufferedIOBase, unfinished: bool) -> bool:
+def is_cut_short(image: Image.Image, stream: BufferedIOBase, scan: int, unfinished: bool) -> bool:
     """Return whether blocks are missing at the end of an image.
 
     What libjpeg does not get it leaves at neutral grey, so an image whose last pixel has another colour is whole.
@@ -22,13 +22,14 @@ def is_cut_short(image: Image.Image, stream: BufferedIOBase, unfinished: bool) -
     Args:
         image: loaded.
         stream: the file; seekable.
+        scan: where its first scan begins.
         unfinished: the mark of its end was missing. Only an image that lacks no more than this is whole.
     """
     if not unfinished and not _ends_neutral(image):
         return False
     stream.seek(0)
     data = stream.read()
-    end = data.rfind(_END)
+    end = data.find(_END, scan)  # other images may follow
     whole, filled = (_decoded(data[:end] + tail + _END, exact=unfinished) for tail in (b"", _FILLING))
     return whole is None or whole != filled
 

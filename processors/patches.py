@@ -43,13 +43,13 @@ def smart_resize(height: int, width: int, config: ImageConfig) -> tuple[int, int
 
 
 def frame_size(frames: int, height: int, width: int, config: VideoConfig) -> tuple[int, int]:
-    """The size that a clip's frames are resized to; `smart_resize` where the limits hold for a single frame.
+    """The size that a video's frames are resized to; `smart_resize` where the limits hold for a single frame.
 
-    Limits of a whole clip are those of Qwen3-VL's video processor: frames count in whole temporal patches, halves
+    Limits of a whole video are those of Qwen3-VL's video processor: frames count in whole temporal patches, halves
     rounded to even, and a frame with a side under `config.factor` is first enlarged.
 
     Args:
-        frames: how many the clip has.
+        frames: how many the video has.
         height: of each, in pixels.
         width: of each, in pixels.
         config: patch geometry and limits.

@@ -147,7 +147,10 @@ def _sniff_window(window: ByteWindow) -> Kind | None:
 
 
 def _sniff_array(source: object) -> Kind | None:
-    shape, dtype = getattr(source, "shape", None), getattr(source, "dtype", None)
+    try:
+        shape, dtype = getattr(source, "shape", None), getattr(source, "dtype", None)
+    except Exception:  # any object, and any property
+        shape = dtype = None
     if not isinstance(shape, tuple) or not isinstance(dtype, np.dtype):
         array = view_array(source)
         if array is None:

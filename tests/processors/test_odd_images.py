@@ -3,7 +3,9 @@
 import array
 import io
 import struct
+import sys
 import threading
+import time
 import tracemalloc
 import warnings
 import zlib
@@ -183,11 +185,6 @@ ROWS = [b"\xff\0\0" * 4] * 4
 BOMB_TEXT = zlib.compress(bytes(30_000_000))
 LAYER = np.zeros((4, 4, 4), np.uint8)
 LAYER[..., 0] = 255
-
-
-def ycck():
-    """A JPEG of inks written through YCCK, as Photoshop does."""
-    return INK_JPEG
 
 
 class Refusing:
@@ -461,6 +458,8 @@ REFUSED = {
     "jpeg cut": (JPEG[: len(JPEG) // 2], "image_corrupt"),
     "jpeg cut and ended": (JPEG[: len(JPEG) // 2] + b"\xff\xd9", "image_corrupt"),
     "jpeg cut late and ended": (JPEG[: int(len(JPEG) * 0.97)] + b"\xff\xd9", "image_corrupt"),
+    "jpeg cut and ended before another": (JPEG[: len(JPEG) // 2] + b"\xff\xd9" + JPEG, "image_corrupt"),
+    "jpeg of 12 bits": (JPEG.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c"), "image_corrupt"),
     "jpeg grey, cut and ended": (GREY_JPEG[: len(GREY_JPEG) // 2] + b"\xff\xd9", "image_corrupt"),
     "jpeg restarts, cut and ended": (
         encoded(smooth(), "JPEG", restart_marker_blocks=2)[:900] + b"\xff\xd9",
@@ -487,6 +486,28 @@ REFUSED = {
     "bmp run-length cut": (bmp(b"\x04\x01", 8, 1, palette=bytes(1024)), "image_corrupt"),
     "tiff cut": (encoded(smooth(), "TIFF")[:9000], "image_corrupt"),
     "tiff lzw cut": (encoded(smooth(), "TIFF", compression="tiff_lzw")[:5000], "image_corrupt"),
+    "tiff of too few strips": (
+        grey_tiff(8, 1, bytes(400), (20, 20)).replace(
+            struct.pack("<HHLL", 278, 4, 1, 20), struct.pack("<HHLL", 278, 4, 1, 10)
+        ),
+        "image_corrupt",
+    ),
+    "tiff of too few planes": (
+        tiff(
+            [
+                (256, 4, 2),
+                (257, 4, 1),
+                (258, 3, (8, 8, 8)),
+                (259, 3, 1),
+                (262, 3, 2),
+                (277, 3, 3),
+                (278, 4, 1),
+                (284, 3, 2),
+            ],
+            b"\xff\0\0\0\xff\0",
+        ),
+        "image_corrupt",
+    ),
     "tiff of 60,000 tags": (b"II*\0\x08\0\0\0" + struct.pack("<H", 60_000) + bytes(720_000), "image_corrupt"),
     "tiff directory beyond its end": (b"II*\0\xff\xff\xff\x7f" + bytes(99), "image_corrupt"),
     "avif cut": (encoded(smooth(), "AVIF")[:-50], "image_corrupt"),
@@ -685,6 +706,7 @@ def test_one_image_in_many_threads(form, tmp_path):
             thread.start()
         for thread in threads:
             thread.join()
+        image.close()
         assert len(made) == 16
         for pixels in made:
             np.testing.assert_array_equal(pixels, want)
@@ -815,9 +837,11 @@ def test_limits_are_those_of_the_call(limits, source):
 def test_the_limit_of_encoded_bytes(tmp_path):
     path = tmp_path / "image.png"
     path.write_bytes(PNG)
-    with pytest.raises(InputError) as refusal:
-        load_image(path, access=Access(Limits(image_bytes=len(PNG) - 1)))
-    assert refusal.value.code == "source_too_large"
+    for source in (path, PNG, io.BytesIO(PNG)):
+        with pytest.raises(InputError) as refusal:
+            load_image(source, access=Access(Limits(image_bytes=len(PNG) - 1)))
+        assert refusal.value.code == "source_too_large"
+        load_image(source, access=Access(Limits(image_bytes=len(PNG))))
 
 
 def test_a_message_cannot_ask_for_more_than_the_limit():
@@ -874,3 +898,57 @@ def test_heic(tmp_path):
     with pytest.raises(InputError) as refusal:
         load_image(buffer.getvalue(), access=Access(Limits(image_pixels=100)))
     assert refusal.value.code == "image_too_large"
+
+
+def test_a_jpeg_too_small_for_its_blocks_is_refused_before_it_is_decoded(monkeypatch):
+    def fail(*args, **options):
+        raise AssertionError("decoded")
+
+    data = claim("JPEG", 4000, 5000)
+    monkeypatch.setattr(Image, "OPEN", {"JPEG": (fail, None)})
+    with pytest.raises(InputError) as refusal:
+        load_image(data)
+    assert refusal.value.code == "image_corrupt"
+    monkeypatch.undo()
+    for options in ({}, {"progressive": True}, {"subsampling": 0}):
+        for mode in ("RGB", "L", "CMYK"):
+            plain = encoded(Image.new(mode, (1500, 1100)), "JPEG", optimize=True, **options)
+            assert load_image(plain).shape == (1100, 1500, 3)
+
+
+def test_a_blank_scan_of_one_bit_is_no_bomb():
+    page = Image.new("1", (4960, 7016), 1)
+    assert load_image(encoded(page, "TIFF", compression="group4")).shape == (7016, 4960, 3)
+
+
+def peak_memory():
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) << 10
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of memory is read from /proc")
+def test_bombs_take_no_memory():
+    for name, (source, code) in REFUSED.items():
+        if code != "image_too_large":
+            continue
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
+        before, began = peak_memory(), time.thread_time()
+        with pytest.raises(InputError):
+            load_image(source)
+        assert peak_memory() - before < 1 << 25, name
+        assert time.thread_time() - began < 0.5, name
+
+
+@pytest.mark.parametrize("missing", [0, 1, 150])
+def test_a_large_image_with_a_black_end_is_counted(missing):
+    noise = np.random.RandomState(0).randint(0, 256, (300, 300, 3)).astype(np.uint8)
+    noise[140:] = 0
+    data = png([row.tobytes() for row in noise[: 300 - missing]], 8, 2, size=(300, 300))
+    assert len(data) > 1 << 16
+    if not missing:
+        np.testing.assert_array_equal(load_image(data), noise)
+        return
+    with pytest.raises(InputError) as refusal:
+        load_image(data)
+    assert refusal.value.code == "image_corrupt"

@@ -39,9 +39,9 @@ def muxed(container, audio_codec=None, video_codec=None, *, cover=None, options=
             video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
             tracks.append(video)
         if audio_codec:
-            sound = file.add_stream(audio_codec, rate=rate, layout="mono")
-            sound.bit_rate = 64_000
-            tracks.append(sound)
+            voice = file.add_stream(audio_codec, rate=rate, layout="mono")
+            voice.bit_rate = 64_000
+            tracks.append(voice)
         if cover:
             art = file.add_stream("mjpeg", rate=1)
             art.width, art.height, art.pix_fmt = 64, 64, "yuvj420p"
@@ -61,11 +61,11 @@ def muxed(container, audio_codec=None, video_codec=None, *, cover=None, options=
             whole = av.AudioFrame.from_ndarray(noise, format="fltp", layout="mono")
             whole.sample_rate, whole.pts = rate, 0
             fifo = av.AudioFifo()
-            for piece in av.AudioResampler(format=sound.format.name, layout="mono", rate=rate).resample(whole):
+            for piece in av.AudioResampler(format=voice.format.name, layout="mono", rate=rate).resample(whole):
                 fifo.write(piece)
-            while (piece := fifo.read(sound.frame_size or 1024, partial=True)) is not None:
-                file.mux(sound.encode(piece))
-            file.mux(sound.encode(None))
+            while (piece := fifo.read(voice.frame_size or 1024, partial=True)) is not None:
+                file.mux(voice.encode(piece))
+            file.mux(voice.encode(None))
     return buffer.getvalue()
 
 
@@ -400,6 +400,21 @@ def test_decoded_media_are_told_by_their_shape():
     assert (
         sniff(np.zeros(16_000)) == sniff(np.zeros((2, 16_000), np.float32)) == sniff(np.zeros(99, np.int16)) == "audio"
     )
+
+
+def test_an_object_whose_shape_raises_is_refused():
+    class Hostile:
+        @property
+        def shape(self):
+            raise RuntimeError("no")
+
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("at 0x7f00dead0000")
+
+    for call in (sniff, load_image):
+        with pytest.raises(InputError) as refusal:
+            call(Hostile())
+        assert refusal.value.code == "array_unreadable" and "0x" not in str(refusal.value)
 
 
 def test_arrays_of_other_libraries_are_told_by_their_shape():
