@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -136,7 +137,8 @@ def _palette(flags: int) -> int:
 def _opened(stream: BufferedIOBase, form: str, name: str) -> Iterator[Image.Image]:
     stream.seek(0)
     try:
-        with Image.open(_with_alpha(stream) if form == "WEBP" else stream, formats=[form]) as image:
+        source: Any = _with_alpha(stream) if form == "WEBP" else stream
+        with Image.open(source, formats=[form]) as image:
             yield image
     except InputError:
         raise

@@ -90,7 +90,7 @@ def _name_side_data() -> None:
         member._name_, member._value_ = f"TYPE_{value}", value
         return member
 
-    Type._missing_ = classmethod(unnamed)
+    setattr(Type, "_missing_", classmethod(unnamed))  # noqa: B010
 
 
 def upright(
