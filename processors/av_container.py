@@ -34,11 +34,15 @@ def av_module(kind: str, name: str) -> Any:
 
 
 class _Bytes:
-    """A stream without a name: FFmpeg would resolve other files' names against it."""
+    """A stream without a name, against which FFmpeg would resolve others'; each reading heeds the deadline."""
 
-    def __init__(self, stream: BufferedIOBase):
-        self._stream = stream
-        self.read, self.seek, self.tell = stream.read, stream.seek, stream.tell
+    def __init__(self, stream: BufferedIOBase, access: Access):
+        self._stream, self._access = stream, access
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int = -1) -> bytes:
+        self._access.check()
+        return self._stream.read(size)
 
 
 @contextmanager
@@ -76,7 +80,11 @@ def open_container(stream: BufferedIOBase, name: str, kind: str, access: Access 
     lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
     try:
         container = av.open(
-            _Bytes(stream), format=demuxer.partition(",")[0], options=options, io_open=_refuse_opening, **lenient
+            _Bytes(stream, access),
+            format=demuxer.partition(",")[0],
+            options=options,
+            io_open=_refuse_opening,
+            **lenient,
         )
     except MemoryError:
         raise _too_large(name, kind) from None
