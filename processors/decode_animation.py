@@ -48,9 +48,10 @@ def frame_edges(
     """
     if _is_cut_short(stream, form):
         raise InputError("video_truncated", f"{name} is cut short: it ends in the middle of a frame")
+    encoded = stream.seek(0, 2)
     with _opened(stream, form, name) as image:
         width, height = image.size
-        check_frame_size(width, height, name, access)
+        check_frame_size(width, height, encoded, name, access)
         count = getattr(image, "n_frames", 1)
         if count > access.limits.video_frames:
             raise InputError("video_too_large", f"{name}: {count:,} frames")
