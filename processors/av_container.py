@@ -34,11 +34,15 @@ def av_module(kind: str, name: str) -> Any:
 
 
 class _Bytes:
-    """A stream without a name: FFmpeg would resolve other files' names against it."""
+    """A stream without a name, against which FFmpeg would resolve others'; each reading heeds the deadline."""
 
-    def __init__(self, stream: BufferedIOBase):
-        self._stream = stream
-        self.read, self.seek, self.tell = stream.read, stream.seek, stream.tell
+    def __init__(self, stream: BufferedIOBase, access: Access):
+        self._stream, self._access = stream, access
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int = -1) -> bytes:
+        self._access.check()
+        return self._stream.read(size)
 
 
 @contextmanager
@@ -68,15 +72,20 @@ def open_container(stream: BufferedIOBase, name: str, kind: str, access: Access 
         "format_whitelist": demuxer,
         "protocol_whitelist": "",
         "max_streams": str(_MAX_STREAMS),
-        **codec_limits(access),
+        **codec_limits(stream.seek(0, 2), access),
     }
     if demuxer == MOV:
         options |= {"enable_drefs": "0", "use_absolute_path": "0"}
+    stream.seek(0)
     # Tags that are not UTF-8 are no reason to refuse a file; PyAV 19 takes them as they are, and has no such option.
     lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
     try:
         container = av.open(
-            _Bytes(stream), format=demuxer.partition(",")[0], options=options, io_open=_refuse_opening, **lenient
+            _Bytes(stream, access),
+            format=demuxer.partition(",")[0],
+            options=options,
+            io_open=_refuse_opening,
+            **lenient,
         )
     except MemoryError:
         raise _too_large(name, kind) from None
@@ -98,9 +107,15 @@ def open_container(stream: BufferedIOBase, name: str, kind: str, access: Access 
             raise InputError(f"{kind}_corrupt", f"{name} is damaged and cannot be decoded") from None
 
 
-def codec_limits(access: Access) -> dict[str, str]:
+def most_frame_pixels(encoded: int, access: Access) -> int:
+    """Return how many pixels one frame may have of a video of so many bytes: a few bytes may not claim a large one."""
+    limits = access.limits
+    return int(min(limits.frame_pixels, max(limits.free_bytes, limits.image_expansion * encoded) / 3))
+
+
+def codec_limits(encoded: int, access: Access) -> dict[str, str]:
     """Return the options by which FFmpeg's decoders bound one frame."""
-    return {"max_pixels": str(int(access.limits.frame_pixels)), "max_samples": str(_MAX_FRAME_SAMPLES)}
+    return {"max_pixels": str(most_frame_pixels(encoded, access)), "max_samples": str(_MAX_FRAME_SAMPLES)}
 
 
 def first_track(container: Any, name: str, kind: str, access: Access = DEFAULT_ACCESS) -> Any:
@@ -116,8 +131,8 @@ def first_track(container: Any, name: str, kind: str, access: Access = DEFAULT_A
     if context is None:
         raise InputError(f"{kind}_unknown_codec", f"{name}: no decoder for its {kind} track")
     if kind == "video":
-        check_frame_size(context.width, context.height, name, access)
-    context.options = codec_limits(access)
+        check_frame_size(context.width, context.height, container.size, name, access)
+    context.options = codec_limits(container.size, access)
     return track
 
 
@@ -136,11 +151,11 @@ def may_end_anywhere(container: Any) -> bool:
     return container.format.name in _ENDLESS
 
 
-def check_frame_size(width: int, height: int, name: str, access: Access) -> None:
-    """Raise `video_too_large` for more pixels than a frame may have."""
-    if width * height > access.limits.frame_pixels:
-        limit = int(access.limits.frame_pixels)
-        raise InputError("video_too_large", f"{name}: frames of {width} x {height} pixels, the limit is {limit:,}")
+def check_frame_size(width: int, height: int, encoded: int, name: str, access: Access) -> None:
+    """Raise `video_too_large` for more pixels than a frame of a video of so many bytes may have."""
+    most = most_frame_pixels(encoded, access)
+    if width * height > most:
+        raise InputError("video_too_large", f"{name}: frames of {width} x {height} pixels, the limit is {most:,}")
 
 
 def raise_if_exhausted(error: Any) -> None:

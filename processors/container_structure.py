@@ -210,11 +210,31 @@ def _check_packets(walk: Walk, start: int, size: int, count: int) -> None:
             raise Damaged("packets are missing in its middle")
 
 
+def _walk_ogg(walk: Walk) -> list[int]:
+    """Pages of each logical stream are numbered."""
+    place, numbers = 0, {}
+    while place + 27 <= walk.length:
+        head = walk.read(place, 27)
+        if head[:4] != b"OggS":
+            raise Damaged(f"no page begins at byte {place:,}")
+        serial, number = head[14:18], int.from_bytes(head[18:22], "little")
+        # A recording of a broadcast has the headers, and then pages from where it began.
+        if numbers.get(serial, 0) > 2 and number != numbers[serial] + 1 and not head[5] & 2:
+            raise Damaged("pages are missing in its middle")
+        numbers[serial] = number
+        lacing = walk.read(place + 27, head[26])
+        place += 27 + len(lacing) + sum(lacing)
+    if place > walk.length:
+        raise Truncated
+    return []
+
+
 _WALKS: dict[str, Callable[[Walk], list[int]]] = {
     MOV: _walk_mov,
     MATROSKA: walk_matroska,
     "avi": _walk_avi,
     "flv": _walk_flv,
     "asf": _walk_asf,
+    "ogg": _walk_ogg,
     "mpegts": walk_transport,
 }

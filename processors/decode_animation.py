@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -47,9 +48,10 @@ def frame_edges(
     """
     if _is_cut_short(stream, form):
         raise InputError("video_truncated", f"{name} is cut short: it ends in the middle of a frame")
+    encoded = stream.seek(0, 2)
     with _opened(stream, form, name) as image:
         width, height = image.size
-        check_frame_size(width, height, name, access)
+        check_frame_size(width, height, encoded, name, access)
         count = getattr(image, "n_frames", 1)
         if count > access.limits.video_frames:
             raise InputError("video_too_large", f"{name}: {count:,} frames")
@@ -136,7 +138,8 @@ def _palette(flags: int) -> int:
 def _opened(stream: BufferedIOBase, form: str, name: str) -> Iterator[Image.Image]:
     stream.seek(0)
     try:
-        with Image.open(_with_alpha(stream) if form == "WEBP" else stream, formats=[form]) as image:
+        source: Any = _with_alpha(stream) if form == "WEBP" else stream
+        with Image.open(source, formats=[form]) as image:
             yield image
     except InputError:
         raise

@@ -178,7 +178,7 @@ def _decode(
     with open_container(stream, name, "video", access) as container:
         track = first_track(container, name, "video", access)
         track.thread_type = "AUTO"
-        first, to_rgb = None, FrameConverter(name, access)
+        first, to_rgb = None, FrameConverter(container.size, name, access)
         for frame, times in zip(_kept(container, track, index, wanted.tolist(), name, access), repeats, strict=True):
             picture = to_rgb(frame)
             first = first or picture.size

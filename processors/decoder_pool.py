@@ -23,7 +23,6 @@ from jaxtyping import Float32
 from PIL import Image
 
 from processors.access import Access
-from processors.av_container import check_frame_size
 from processors.config import VideoConfig
 from processors.decoder_process import ANSWER, NEXT, REQUEST, START, STOP
 from processors.errors import InputError
@@ -279,7 +278,7 @@ def isolated_video(
             header, payload = _present(session.answer(), name)
             start, size = header.get("start"), header.get("size")
             yield SampledFrames(
-                frames=_frames(session, name, access),
+                frames=_frames(session, name),
                 timestamps=np.frombuffer(payload, np.float64),
                 fps=float(header["fps"]),
                 start=None if start is None else float(start),
@@ -298,11 +297,10 @@ def isolated_audio(
         yield from _blocks(source, name, rate, start, access)
 
 
-def _frames(session: _Session, name: str, access: Access) -> Iterator[Image.Image]:
+def _frames(session: _Session, name: str) -> Iterator[Image.Image]:
     while (answer := session.answer()) is not None:
         header, payload = answer
         width, height = (int(side) for side in header.get("size", (0, 0)))
-        check_frame_size(width, height, name, access)
         if width < 1 or height < 1 or len(payload) != width * height * 3:
             raise InputError("decoder_crashed", f"{name}: the decoding process gave a bad answer")
         yield Image.fromarray(np.frombuffer(payload, np.uint8).reshape(height, width, 3))

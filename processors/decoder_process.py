@@ -33,7 +33,7 @@ START, NEXT, STOP = b"r", b"n", b"s"
 _SOCKET_FD = 3
 _MOST_FILES = 5
 
-Answer = tuple[dict[str, Any], bytes | memoryview]
+Answer = tuple[dict[str, Any], bytes]
 
 
 class _Positioned(io.RawIOBase):
@@ -160,10 +160,10 @@ def _exactly(channel: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
-def _send(channel: socket.socket, answer: dict[str, Any], payload: bytes | memoryview = b"") -> None:
+def _send(channel: socket.socket, answer: dict[str, Any], payload: bytes = b"") -> None:
     text = json.dumps(answer).encode()
     channel.sendall(ANSWER.pack(len(text), len(payload)) + text)
-    if len(payload):
+    if payload:
         channel.sendall(payload)
 
 
@@ -191,7 +191,7 @@ def _video(stream: Any, name: str, config: Any, fps: Any, num_frames: Any, acces
     header = {"fps": sampled.fps, "start": sampled.start, "size": sampled.size, "audio": sampled.audio is not None}
     yield header, np.asarray(sampled.timestamps, np.float64).tobytes()
     for frame in sampled.frames:
-        yield {"size": frame.size}, memoryview(np.ascontiguousarray(frame)).cast("B")
+        yield {"size": frame.size}, np.asarray(frame).tobytes()
 
 
 def _audio(stream: Any, name: str, rate: int, start: float | None, access: Any) -> Iterator[Answer]:

@@ -21,27 +21,30 @@ _SLACK_SECONDS = 1e-6
 _MAX_RATE = 1e6
 
 
-def check_rate(fps: object) -> float:
+def check_rate(fps: Rate) -> float:
     """Return a rate in frames a second as a number.
 
     Raises:
         InputError: `video_sampling`, it is not a number above 0 and up to a million.
     """
-    if isinstance(fps, numbers.Real | np.number) and not isinstance(fps, bool | np.bool_) and 0 < fps <= _MAX_RATE:
-        return float(fps)  # type: ignore[arg-type]
+    if _is_number(fps) and 0 < fps <= _MAX_RATE:
+        return float(fps)
     raise InputError("video_sampling", f"fps {fps!r:.40}: needed is a number above 0, at most {_MAX_RATE:,.0f}")
 
 
-def check_count(count: object, name: str) -> int:
+def check_count(count: Count, name: str) -> int:
     """Return a number of frames as an integer.
 
     Raises:
         InputError: `video_sampling`, it is not a whole number above 0.
     """
-    whole = isinstance(count, numbers.Real | np.number) and not isinstance(count, bool | np.bool_)
-    if whole and 1 <= count < 1 << 62 and count == int(count):  # type: ignore[operator, call-overload]
-        return int(count)  # type: ignore[call-overload]
+    if _is_number(count) and 1 <= count < 1 << 62 and count == int(count):
+        return int(count)
     raise InputError("video_sampling", f"{name} {count!r:.40}: needed is a whole number above 0")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real | np.number) and not isinstance(value, bool | np.bool_ | np.complexfloating)
 
 
 def with_frame_limits(config: VideoConfig, min_frames: Count | None, max_frames: Count | None) -> VideoConfig:

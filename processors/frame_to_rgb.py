@@ -21,15 +21,16 @@ class FrameConverter:
     side data were looked at stays until the garbage collector comes.
 
     Args:
-        name: what messages call the video.
+        encoded: bytes of the whole video.
+        name: what messages call it.
         access: limits.
     """
 
-    def __init__(self, name: str, access: Access = DEFAULT_ACCESS):
+    def __init__(self, encoded: int, name: str, access: Access = DEFAULT_ACCESS):
         from av.video.reformatter import VideoReformatter
 
         _name_side_data()
-        self._name, self._access = name, access
+        self._encoded, self._name, self._access = encoded, name, access
         self._reformatter = VideoReformatter()
         self._rotation: int | None = None
         self._matrix: np.ndarray | None = None
@@ -40,7 +41,7 @@ class FrameConverter:
         Raises:
             InputError: `video_too_large`, `video_corrupt`.
         """
-        check_frame_size(frame.width, frame.height, self._name, self._access)
+        check_frame_size(frame.width, frame.height, self._encoded, self._name, self._access)
         try:
             picture = self._on_white(frame) if _has_alpha(frame) else self._converted(frame, "rgb24")
         except MemoryError:
@@ -90,7 +91,7 @@ def _name_side_data() -> None:
         member._name_, member._value_ = f"TYPE_{value}", value
         return member
 
-    Type._missing_ = classmethod(unnamed)
+    setattr(Type, "_missing_", classmethod(unnamed))  # noqa: B010
 
 
 def upright(

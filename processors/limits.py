@@ -52,7 +52,7 @@ class Limits:
     audio_seconds: float = 4 * 3600.0
     audio_samples: int = 4 * 3600 * 16_000
     audio_expansion: int = 5000
-    media_tokens: int = 262_144
+    media_tokens: int = 1 << 19
     fetch_bytes: int = 1 << 30
     fetch_seconds: float = 120.0
     silence_seconds: float = 30.0

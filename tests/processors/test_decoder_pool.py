@@ -164,17 +164,25 @@ def test_no_process_outlives_its_parent(media, tmp_path):
         "import sys, time\nfrom processors import Access, load_video, decoder_pool\n"
         "load_video(sys.argv[1], num_frames=2, access=Access(isolate=True))\n"
         "print(decoder_pool._idle[0].process.pid, flush=True)\n"
-        "if sys.argv[2] == 'wait': time.sleep(60)\n"
+        "while sys.argv[2] != 'end': load_video(sys.argv[1], fps=30, access=Access(isolate=True))\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    for how in ("wait", "end"):
+    for how in ("wait", "interrupt", "end"):
         parent = subprocess.Popen(
-            [sys.executable, script, tmp_path / "media", how], stdout=subprocess.PIPE, text=True, env=environment
+            [sys.executable, script, tmp_path / "media", how],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
         )
         pid = int(parent.stdout.readline())
-        if how == "wait":
-            parent.kill()
+        if how != "end":
+            time.sleep(0.3)
+            parent.send_signal(signal.SIGKILL if how == "wait" else signal.SIGINT)
+            began = time.monotonic()
         parent.wait(20)
+        if how == "interrupt":
+            assert time.monotonic() - began < 2
         parent.stdout.close()
         assert gone(pid), how
 

@@ -99,9 +99,10 @@ def test_a_screen_that_stays_is_sampled_at_its_times(container, clip):
 
 
 def test_dropped_frames_of_an_avi_take_their_time(clip):
-    data = bytearray(clip(LIGHTER, "avi", "mjpeg", pix_fmt="yuvj420p"))
-    levels, times = seen(bytes(data), num_frames=100)
-    assert len(levels) == 100 and times[-1] == pytest.approx(99 / 25)
+    times = [number / 25 for number in (*range(25), *range(75, 100))]
+    levels, seconds = seen(clip([20] * 25 + [200] * 25, "avi", "mjpeg", pix_fmt="yuvj420p", times=times))
+    assert levels == pytest.approx([20] * 6 + [200] * 2, abs=3)
+    assert seconds == pytest.approx([number / 2 for number in range(8)], abs=0.01)
 
 
 def test_frames_that_share_a_tick_are_all_there():
