@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("omni", "encoders", "processors")
-DOCUMENTED = set(re.findall(r"^\| `([a-z_]+)` \|", (ROOT / "docs" / "errors.md").read_text("utf-8"), re.MULTILINE))
+DOCUMENTED = set(re.findall(r"^\| `([a-z0-9_]+)` \|", (ROOT / "docs" / "errors.md").read_text("utf-8"), re.MULTILINE))
 RAISERS = {"InputError", "CheckpointError"}
 
 
@@ -27,7 +27,8 @@ def codes() -> dict[str, str]:
                             patterns[re.escape(str(part.value))] = f"{path.relative_to(ROOT)}:{node.lineno}"
                         elif isinstance(part, ast.JoinedStr):
                             texts = (
-                                re.escape(str(v.value)) if isinstance(v, ast.Constant) else "[a-z_]+" for v in part.values
+                                re.escape(str(v.value)) if isinstance(v, ast.Constant) else "[a-z0-9_]+"
+                                for v in part.values
                             )
                             patterns["".join(texts)] = f"{path.relative_to(ROOT)}:{node.lineno}"
     return patterns
