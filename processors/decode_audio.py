@@ -10,6 +10,7 @@ from jaxtyping import Float32
 
 from processors.access import DEFAULT_ACCESS, Access
 from processors.audio_segments import AudioSegment, audio_start, corrupt
+from processors.checked_stream import CheckedStream
 from processors.decode_soundfile import Segment
 from processors.errors import InputError
 from processors.flac_frames import flac_segments
@@ -110,8 +111,10 @@ def _decode(
     stream: BufferedIOBase, name: str, target_rate: int, access: Access, encoded: int | None
 ) -> Iterator[Float32[np.ndarray, "_"]]:
     """Blocks at the target rate; where the size of the file is passed, promises over the limits are refused at once."""
-    start = audio_start(stream)
-    segments = _segments(stream, name, start)
+    # Counting the frames of hours takes seconds.
+    checked = CheckedStream(stream, 0, access)
+    start = audio_start(checked)
+    segments = _segments(checked, name, start)
     try:
         first = Segment(stream, segments[0], name)
     except LookupError:

@@ -104,7 +104,7 @@ def ogg_segments(stream: BufferedIOBase, name: str, start: int) -> list[AudioSeg
 
 def _add(logical: _Logical, page: _Page, name: str) -> None:
     if logical.pages and page.sequence != (logical.pages[-1].sequence + 1) & 0xFFFFFFFF:
-        # A recording of a broadcast has the headers, and then the pages from when it began.
+        # Of a broadcast one gets the headers, and then the pages from when one tuned in.
         if logical.packets > logical.headers:
             raise corrupt(name, "pages are missing")
         logical.jumped = True
@@ -201,6 +201,6 @@ def _pages(stream: BufferedIOBase, name: str, position: int):
 
 
 def _checksum(page: bytes) -> int:
-    # zlib's polynomial is the same, with the bits of every byte and of the sum the other way round.
+    # zlib's polynomial is the same, with the bits of every byte and of the sum mirrored.
     value = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(value.to_bytes(4, "little").translate(_MIRRORED), "big")

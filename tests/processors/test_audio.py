@@ -1,4 +1,4 @@
-"""Sounds: log-mel against the reference and librosa, and every kind of waveform by value."""
+"""Audio: log-mel against the reference and librosa, and every kind of waveform by value."""
 
 import base64
 import io

@@ -205,6 +205,16 @@ def test_what_grows_is_counted_before_it_is_kept(monkeypatch):
     assert len(calls) == 4
 
 
+@pytest.mark.parametrize("form", ["FLAC", "MP3", "OGG"])
+def test_counting_stops_when_the_time_is_up(form, monkeypatch):
+    monkeypatch.setattr(decode_audio, "Segment", None)  # decoding does not begin
+    deadline = Deadline()
+    deadline.cancel()
+    stream = io.BytesIO(written(noise(30), form=form))
+    blocks = decode_audio._decode(stream, "it", RATE, Access(deadline=deadline), None)
+    assert refusal_of(lambda: next(blocks)) == "cancelled"
+
+
 def test_reading_stops_when_the_time_is_up():
     data = written(noise(60, 44_100), 44_100)
     deadline = Deadline()
