@@ -21,14 +21,18 @@ import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from omni.config import read_json
 from omni.errors import CheckpointError, InputError
+from omni.sandbox import BoundedEnvironment, Meter, TemplateLimit, metered
 from omni.tokenizer import ControlTokens
+from processors.limits import DEFAULT_LIMITS, Limits
 
 # Unicode's private use areas: no text needs them, and a mark must be a character that the messages do not hold.
 _PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
+# Published templates have up to 30,000 characters, and brackets up to 10 deep.
+_LONGEST_SOURCE, _MOST_TOKENS, _DEEPEST, _DEEPEST_TREE = 1 << 18, 30_000, 100, 300
+_ADDRESS = re.compile(r"( at)? 0x[0-9a-fA-F]+")
 
 
 @dataclass(frozen=True)
@@ -67,26 +71,28 @@ class ChatTemplate:
     Args:
         source: Jinja source.
         named_tokens: texts of tokens that templates know by name, such as `eos_token`.
+        limits: time and output of a rendering that brings no limits of its own.
 
     Raises:
-        CheckpointError: the source is not a template.
+        CheckpointError: the source is not a template, or is longer or deeper than any that are used.
     """
 
-    def __init__(self, source: str, named_tokens: Mapping[str, str] | None = None):
-        self.source, self._named_tokens = source, dict(named_tokens or {})
-        try:
-            self._template = _environment().from_string(source)
-        except jinja2.TemplateSyntaxError as error:
-            message = f"the chat template, line {error.lineno}: {error.message}"
-            raise CheckpointError(message, code="bad_template") from error
+    def __init__(
+        self, source: str, named_tokens: Mapping[str, str] | None = None, *, limits: Limits = DEFAULT_LIMITS
+    ):
+        self.source, self._named_tokens, self._limits = source, dict(named_tokens or {}), limits
+        self._template, self.names = _compile(source)
 
     @classmethod
-    def from_directory(cls, directory: str | PathLike[str], default: str = "omni.jinja") -> "ChatTemplate":
+    def from_directory(
+        cls, directory: str | PathLike[str], default: str = "omni.jinja", *, limits: Limits = DEFAULT_LIMITS
+    ) -> "ChatTemplate":
         """The template of a checkpoint directory.
 
         Args:
             directory: where chat_template.jinja, chat_template.json or tokenizer_config.json may hold one.
             default: file name in omni/assets/templates of the family's own, for a directory that has none.
+            limits: time and output of renderings.
 
         Raises:
             CheckpointError: a file is damaged, or holds several templates and none named `default`.
@@ -95,14 +101,15 @@ class ChatTemplate:
         named_tokens = _named_tokens(read_json(path / "tokenizer_config.json", required=False))
         if (path / "chat_template.jinja").is_file():
             try:
-                return cls((path / "chat_template.jinja").read_text("utf-8"), named_tokens)
+                return cls((path / "chat_template.jinja").read_text("utf-8"), named_tokens, limits=limits)
             except UnicodeDecodeError as error:
                 raise CheckpointError(f"chat_template.jinja is not UTF-8 text: {error}", code="bad_template") from error
         for name in ("chat_template.json", "tokenizer_config.json"):
             found = read_json(path / name, required=False).get("chat_template")
             if found:
-                return cls(_default_of(found, name), named_tokens)
-        return cls((files("omni") / "assets" / "templates" / default).read_text("utf-8"), named_tokens)
+                return cls(_default_of(found, name), named_tokens, limits=limits)
+        own = (files("omni") / "assets" / "templates" / default).read_text("utf-8")
+        return cls(own, named_tokens, limits=limits)
 
     def render(
         self,
@@ -110,6 +117,7 @@ class ChatTemplate:
         control_tokens: Mapping[str, int],
         *,
         add_generation_prompt: bool = True,
+        limits: Limits | None = None,
     ) -> Rendered:
         """Renders a conversation.
 
@@ -118,27 +126,45 @@ class ChatTemplate:
             control_tokens: the tokenizer's; in an assistant's messages those that are not special stay what they are,
                 since the model wrote them.
             add_generation_prompt: end with the opening of the assistant's turn.
+            limits: how long it may take and how much it may write; those of the template when None.
 
         Raises:
-            InputError: `template_error`, when the template refuses the conversation or fails.
+            InputError: `template_error`, when the template refuses the conversation or fails; `template_limit`, when
+                it takes more time, steps or memory, or writes more, than it may.
         """
         mark = _unused_character(chain([self.source], _strings(messages)))
         special = control_tokens.special if isinstance(control_tokens, ControlTokens) else frozenset(control_tokens)
         guard = _Guard(tuple(control_tokens), frozenset(control_tokens) - special, mark)
+        limits = limits or self._limits
+        texts = [len(text) for text in _strings(messages)]
+        # Templates copy what they are given, some of them all that came before for each message.
+        meter = Meter(limits.template_seconds, limits.template_characters, 4 * sum(texts) * (16 + len(texts)))
         try:
-            text = self._template.render(
+            text = self._run(
+                meter,
                 messages=[guard.message(message) for message in messages],
                 add_generation_prompt=add_generation_prompt,
                 tools=None,
                 documents=None,
                 **self._named_tokens,
             )
+        except TemplateLimit as error:
+            raise InputError("template_limit", f"the chat template was stopped: {error}") from None
         except Exception as error:
             # A template is a program from a checkpoint: it can fail in any way. Object addresses are not for users.
-            reason = re.sub(r" at 0x[0-9a-f]+", "", str(error)).replace(mark, "") or type(error).__name__
-            raise InputError("template_error", f"the chat template refused the conversation: {reason}") from error
+            reason = " ".join(_ADDRESS.sub("", str(error)[:1000]).replace(mark, "").split()) or type(error).__name__
+            reason = reason.encode("utf-8", "replace").decode("utf-8")
+            raise InputError("template_error", f"the chat template refused the conversation: {reason}") from None
         # `tojson(ensure_ascii=true)` writes the mark as an escape.
         return Rendered(text.replace(_escape(mark), mark), mark)
+
+    def _run(self, meter: Meter, **variables: Any) -> str:
+        pieces = []
+        with metered(meter):
+            for piece in self._template.root_render_func(self._template.new_context(variables)):
+                meter.write(piece)
+                pieces.append(piece)
+        return "".join(pieces)
 
 
 class _Guard:
@@ -256,15 +282,58 @@ def _named_tokens(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def _environment() -> BoundedEnvironment:
     """What published templates are written for: the settings and helpers that transformers gives them."""
-    environment = ImmutableSandboxedEnvironment(
+    environment = BoundedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
     )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = _strftime_now
+    environment.bound()
     return environment
+
+
+def _compile(source: str) -> tuple[jinja2.Template, frozenset[str]]:
+    """A template, and the names that its source looks up."""
+    if len(source) > _LONGEST_SOURCE:
+        raise CheckpointError(f"the chat template has {len(source):,} characters, the limit is {_LONGEST_SOURCE:,}")
+    environment = _environment()
+    try:
+        depth = 0
+        for number, (_, kind, value) in enumerate(environment.lex(source)):
+            if number > _MOST_TOKENS:
+                raise CheckpointError(f"the chat template has more than {_MOST_TOKENS:,} tokens")
+            depth += (kind == "operator") * ((value in "([{") - (value in ")]}"))
+            if depth > _DEEPEST:
+                raise CheckpointError(f"the chat template has brackets more than {_DEEPEST} deep")
+        tree = environment.parse(source)
+        names = frozenset(_names(tree))
+        return environment.from_string(tree), names
+    except CheckpointError:
+        raise
+    except jinja2.TemplateSyntaxError as error:
+        raise CheckpointError(f"the chat template, line {error.lineno}: {(error.message or '')[:300]}") from None
+    except RecursionError:
+        raise CheckpointError("the chat template is nested too deeply") from None
+    except Exception as error:  # Jinja hands on what Python says of the program that it makes
+        reason = " ".join(_ADDRESS.sub("", str(error)[:300]).split()) or type(error).__name__
+        raise CheckpointError(f"the chat template cannot be compiled: {reason}") from None
+
+
+def _names(tree: nodes.Node) -> Iterator[str]:
+    """Keys, attributes and other short constants of a template."""
+    level, depth = [tree], 0
+    while level:
+        depth += 1
+        if depth > _DEEPEST_TREE:
+            raise CheckpointError(f"the chat template is nested more than {_DEEPEST_TREE} deep")
+        for node in level:
+            if isinstance(node, nodes.Getattr):
+                yield node.attr
+            elif isinstance(node, nodes.Const) and isinstance(node.value, str):
+                yield node.value
+        level = [child for node in level for child in node.iter_child_nodes()]
 
 
 def _tojson(
@@ -283,4 +352,6 @@ def _raise(message: str) -> NoReturn:
 
 
 def _strftime_now(format: str) -> str:
+    if len(format) > 200:
+        raise TemplateLimit("its form of a date is longer than 200 characters")
     return datetime.now().strftime(format)
