@@ -143,7 +143,7 @@ def test_other_keys_of_a_message_are_for_the_template():
         (user({"type": "video", "video": "a.mp4", "num_frames": -1}), "bad_option"),
         (user({"type": "image", "image": Audio("a.wav")}), "wrong_medium"),
         (user({"type": "video", "video": "a.mp4", "audio": Image("a.png")}), "wrong_medium"),
-        (user({"type": "image_url", "image_url": {"url": "http://a", "detail": "low"}}), "bad_option"),
+        (user({"type": "image_url", "image_url": {"url": "http://a", "detail": "lowest"}}), "bad_option"),
         (user({"type": "image_url", "image_url": {"uri": "http://a"}}), "unknown_key"),
         (user({"type": "image_url", "image_url": {}}), "bad_part"),
         (user({"type": "input_audio", "input_audio": "AA=="}), "bad_part"),
