@@ -1,8 +1,8 @@
 """A conversation made ready for the decoder: token ids, positions, and which token receives which medium's row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Float, Int32, Integer
@@ -11,7 +11,7 @@ from omni.config import ModelConfig
 from omni.embedding import Embedding
 from omni.errors import InputError
 from omni.generation.engine import Overlay, Prompt
-from omni.layout import Layout, MediaLayout, Span
+from omni.layout import Kind, Layout, MediaLayout, Span
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +140,15 @@ def check_media(media: Sequence[Embedding], config: ModelConfig) -> None:
             if len(levels) > 1:
                 numbers = " and ".join(map(str, sorted(levels)))
                 raise InputError("bad_embedding", f"the deepstack levels of embeddings and model differ: {numbers}")
+
+
+def placeholders(config: ModelConfig, control_tokens: Mapping[str, int]) -> dict[str, str]:
+    """Return the control token that a template writes for a medium of each kind."""
+    if config.tokens is None:
+        return {}
+    texts = {i: text for text, i in control_tokens.items()}
+    ids = {kind: config.tokens.placeholder(kind) for kind in get_args(Kind)}
+    return {kind: texts[i] for kind, i in ids.items() if i is not None and i in texts}
 
 
 def media_layout(embedding: Embedding) -> MediaLayout:

@@ -12,7 +12,7 @@ from omni.errors import InputError
 from omni.parts import Medium, decode_base64, keys_of, kind_of, medium_of, read_part
 from omni.plain import Plain, as_mapping
 
-__all__ = ["MEDIA_KEYS", "Medium", "Parsed", "REASONING", "is_single", "is_token_ids", "parse"]
+__all__ = ["MEDIA_KEYS", "REASONING", "Medium", "Parsed", "is_single", "is_token_ids", "parse"]
 
 ROLES = ("system", "user", "assistant", "tool")
 # Newer and older names of roles.

@@ -21,8 +21,10 @@ _BUDGET = ("min_pixels", "max_pixels")
 OPTIONS = {
     "image": (*_BUDGET, "detail"),
     "audio": ("sampling_rate",),
-    "video": (*_BUDGET, "total_pixels", "fps", "num_frames", "min_frames", "max_frames", "audio")
-    + ("nframes", "sample_fps", "detail"),
+    "video": (
+        *(*_BUDGET, "total_pixels", "fps", "num_frames", "min_frames", "max_frames", "audio"),
+        *("nframes", "sample_fps", "detail"),
+    ),
 }
 # Options of qwen-vl-utils and others that are not ours, and what to do instead.
 _INSTEAD = {
@@ -164,7 +166,9 @@ def _text(part: Mapping[str, Any], key: str, plain: Plain) -> dict[str, Any]:
     name = TEXTS.get(key, key)
     # What OpenAI's and Anthropic's replies have beside their text, and no prompt holds.
     beside = {"output_text": ("annotations", "logprobs"), "thinking": ("signature",)}.get(key, ())
-    refuse_unknown({k: v for k, v in part.items() if k not in beside or (v and k == "annotations")}, ("type", name), key)
+    refuse_unknown(
+        {k: v for k, v in part.items() if k not in beside or (v and k == "annotations")}, ("type", name), key
+    )
     value = part.get(name)
     if not isinstance(value, str):
         raise InputError("bad_part", f"the text of a part must be a string, got {kind_of(value)}")

@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
-from jinja2 import nodes
-from jinja2.compiler import CodeGenerator
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter, safe_range
 
+from omni.sandbox_compiler import BoundedGenerator
 from omni.sandbox_rules import FILTER_RULES, METHOD_RULES, SLOW_FILTERS, TemplateLimit, check_printf, check_spec
 
 __all__ = ["BoundedEnvironment", "Meter", "TemplateLimit", "metered"]
@@ -177,67 +176,10 @@ def metered(new: Meter) -> Iterator[Meter]:
         _CURRENT.meter = before
 
 
-class _Generator(CodeGenerator):
-    """Generates code that counts what Jinja's own would just do."""
-
-    def _tick(self, body: Iterable[nodes.Node]) -> None:
-        data = [child for node in body if isinstance(node, nodes.Output) for child in node.nodes]
-        written = sum(len(child.data) for child in data if isinstance(child, nodes.TemplateData))
-        self.writeline(f"environment.tick({written})")
-
-    def blockvisit(self, nodes: Iterable[Any], frame: Any) -> None:
-        body = list(nodes)
-        self._tick(body)
-        super().blockvisit(body, frame)
-
-    def _output_child_to_const(self, node: nodes.Expr, frame: Any, finalize: Any) -> str:
-        if not isinstance(node, nodes.TemplateData):
-            raise nodes.Impossible()
-        return super()._output_child_to_const(node, frame, finalize)
-
-    def _within(self, function: str, visit: Callable[[Any, Any], None], node: nodes.Node, frame: Any) -> None:
-        self.write(f"environment.{function}(")
-        visit(node, frame)
-        self.write(")")
-
-    def visit_Concat(self, node: nodes.Concat, frame: Any) -> None:
-        name = "markup_join" if frame.eval_ctx.autoescape else "str_join"
-        if frame.eval_ctx.volatile:
-            name = "(markup_join if context.eval_ctx.volatile else str_join)"
-        self.write(f"environment.take({name}(environment.shown((")
-        for child in node.nodes:
-            self.visit(child, frame)
-            self.write(", ")
-        self.write("))))")
-
-    def visit_Compare(self, node: nodes.Compare, frame: Any) -> None:
-        self.write("(environment.tick(0) or ")
-        super().visit_Compare(node, frame)
-        self.write(")")
-
-    def visit_Getitem(self, node: nodes.Getitem, frame: Any) -> None:
-        if isinstance(node.arg, nodes.Slice):
-            self._within("take", super().visit_Getitem, node, frame)
-        else:
-            super().visit_Getitem(node, frame)
-
-    def visit_List(self, node: nodes.List, frame: Any) -> None:
-        self._within("take", super().visit_List, node, frame)
-
-    def visit_Dict(self, node: nodes.Dict, frame: Any) -> None:
-        self._within("take", super().visit_Dict, node, frame)
-
-    def visit_Tuple(self, node: nodes.Tuple, frame: Any) -> None:
-        if node.ctx == "load":
-            self._within("take", super().visit_Tuple, node, frame)
-        else:
-            super().visit_Tuple(node, frame)
-
-
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
     """Jinja's sandbox with limits of steps, time and memory; templates run within `metered`."""
 
-    code_generator_class = _Generator
+    code_generator_class = BoundedGenerator
     intercepted_binops = frozenset(("+", "-", "*", "/", "//", "%", "**"))
 
     def __init__(self, **options: Any):
@@ -304,7 +246,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             current.note(result, weight)
         return result
 
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         current = meter()
         current.step()
         owner = getattr(__obj, "__self__", None)

@@ -10,6 +10,7 @@ from jinja2.exceptions import SecurityError
 if TYPE_CHECKING:
     from omni.sandbox import Meter
 
+
 class TemplateLimit(Exception):
     """A template that takes more than it may."""
 
@@ -22,8 +23,7 @@ _LONGEST_SEPARATOR = 64
 
 # Their work grows with more than the length of what they are given, or in Python's own pace.
 SLOW_FILTERS = frozenset(
-    ("filesizeformat", "float", "int", "pprint", "striptags", "title", "truncate", "urlencode", "urlize", "wordcount")
-    + ("wordwrap", "xmlattr")
+    "filesizeformat float int pprint striptags title truncate urlencode urlize wordcount wordwrap xmlattr".split()
 )
 
 

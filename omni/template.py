@@ -9,29 +9,21 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cache
 from importlib.resources import files
 from itertools import chain
 from os import PathLike
 from pathlib import Path
-from typing import Any, NoReturn
-
-import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension
-from jinja2.parser import Parser
+from typing import Any
 
 from omni.config import read_json
 from omni.errors import CheckpointError, InputError
-from omni.sandbox import BoundedEnvironment, Meter, TemplateLimit, metered
+from omni.sandbox import Meter, TemplateLimit, metered
+from omni.template_program import compile_template
 from omni.tokenizer import ControlTokens
 from processors.limits import DEFAULT_LIMITS, Limits
 
 # Unicode's private use areas: no text needs them, and a mark must be a character that the messages do not hold.
-_PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
-# Published templates have up to 30,000 characters, and brackets up to 10 deep.
-_LONGEST_SOURCE, _MOST_TOKENS, _DEEPEST, _DEEPEST_TREE = 1 << 18, 30_000, 100, 300
+PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
 _ADDRESS = re.compile(r"( at)? 0x[0-9a-fA-F]+")
 
 
@@ -73,15 +65,16 @@ class ChatTemplate:
         named_tokens: texts of tokens that templates know by name, such as `eos_token`.
         limits: time and output of a rendering that brings no limits of its own.
 
+    Attributes:
+        program: the template, and what its source tells of it.
+
     Raises:
         CheckpointError: the source is not a template, or is longer or deeper than any that are used.
     """
 
-    def __init__(
-        self, source: str, named_tokens: Mapping[str, str] | None = None, *, limits: Limits = DEFAULT_LIMITS
-    ):
+    def __init__(self, source: str, named_tokens: Mapping[str, str] | None = None, *, limits: Limits = DEFAULT_LIMITS):
         self.source, self._named_tokens, self._limits = source, dict(named_tokens or {}), limits
-        self._template, self.names = _compile(source)
+        self.program = compile_template(source)
 
     @classmethod
     def from_directory(
@@ -132,11 +125,11 @@ class ChatTemplate:
             InputError: `template_error`, when the template refuses the conversation or fails; `template_limit`, when
                 it takes more time, steps or memory, or writes more, than it may.
         """
-        mark = _unused_character(chain([self.source], _strings(messages)))
+        mark = _unused_character(chain([self.source], strings(messages)))
         special = control_tokens.special if isinstance(control_tokens, ControlTokens) else frozenset(control_tokens)
         guard = _Guard(tuple(control_tokens), frozenset(control_tokens) - special, mark)
         limits = limits or self._limits
-        texts = [len(text) for text in _strings(messages)]
+        texts = [len(text) for text in strings(messages)]
         # Templates copy what they are given, some of them all that came before for each message.
         meter = Meter(limits.template_seconds, limits.template_characters, 4 * sum(texts) * (16 + len(texts)))
         try:
@@ -156,15 +149,61 @@ class ChatTemplate:
             reason = reason.encode("utf-8", "replace").decode("utf-8")
             raise InputError("template_error", f"the chat template refused the conversation: {reason}") from None
         # `tojson(ensure_ascii=true)` writes the mark as an escape.
-        return Rendered(text.replace(_escape(mark), mark), mark)
+        return Rendered(text.replace(escape(mark), mark), mark)
 
     def _run(self, meter: Meter, **variables: Any) -> str:
-        pieces = []
+        pieces, template = [], self.program.template
         with metered(meter):
-            for piece in self._template.root_render_func(self._template.new_context(variables)):
+            for piece in template.root_render_func(template.new_context(variables)):
                 meter.write(piece)
                 pieces.append(piece)
         return "".join(pieces)
+
+
+class MediumPart(dict[str, Any]):
+    """A medium in a message, as templates read it, that writes down when one looks at it.
+
+    Args:
+        part: its type, and the key of that name.
+        index: which medium it is.
+        seen: where that is written.
+    """
+
+    def __init__(self, part: Mapping[str, Any], index: int, seen: list[int]):
+        super().__init__(part)
+        self._look = lambda: seen.append(index)
+
+    def __getitem__(self, key: str) -> Any:
+        self._look()
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self._look()
+        return super().__contains__(key)
+
+    def __iter__(self) -> Iterator[str]:
+        self._look()
+        return super().__iter__()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As a dict's."""
+        self._look()
+        return super().get(key, default)
+
+    def keys(self) -> Any:
+        """As a dict's."""
+        self._look()
+        return super().keys()
+
+    def values(self) -> Any:
+        """As a dict's."""
+        self._look()
+        return super().values()
+
+    def items(self) -> Any:
+        """As a dict's."""
+        self._look()
+        return super().items()
 
 
 class _Guard:
@@ -194,6 +233,8 @@ class _Guard:
         return {"role": message.get("role"), **guarded}
 
     def _part(self, part: Any, beginnings: re.Pattern[str]) -> Any:
+        if isinstance(part, MediumPart):
+            return part
         guarded = self._walk(part, beginnings)
         return guarded | {"type": part["type"]} if isinstance(part, Mapping) and "type" in part else guarded
 
@@ -225,27 +266,17 @@ class _Guard:
         return guarded
 
 
-class _Generation(Extension):
-    """`{% generation %}` encloses what a model is trained to write; for rendering it is a scope like any other."""
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        line = next(parser.stream).lineno
-        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
-
-
-def _strings(value: Any) -> Iterator[str]:
+def strings(value: Any) -> Iterator[str]:
     """Every string inside."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        yield from chain.from_iterable(_strings(inner) for item in value.items() for inner in item)
+        yield from chain.from_iterable(strings(inner) for item in value.items() for inner in item)
     elif isinstance(value, list | tuple):
-        yield from chain.from_iterable(map(_strings, value))
+        yield from chain.from_iterable(map(strings, value))
 
 
-def _escape(character: str) -> str:
+def escape(character: str) -> str:
     """As JSON writes it in ASCII."""
     return json.dumps(character)[1:-1]
 
@@ -253,8 +284,8 @@ def _escape(character: str) -> str:
 def _unused_character(strings: Iterable[str]) -> str:
     text = "\n".join(strings)
     used = set(text)
-    free = (chr(code) for code in chain(*_PRIVATE_USE) if chr(code) not in used)
-    found = next((character for character in free if _escape(character) not in text), None)
+    free = (chr(code) for code in chain(*PRIVATE_USE) if chr(code) not in used)
+    found = next((character for character in free if escape(character) not in text), None)
     if found is None:
         raise InputError("bad_text", "the messages hold every private-use character of Unicode")
     return found
@@ -279,79 +310,3 @@ def _named_tokens(config: Mapping[str, Any]) -> dict[str, str]:
     tokens = {key: value for key, value in config.items() if key.endswith("_token")}
     texts = {key: value.get("content") if isinstance(value, Mapping) else value for key, value in tokens.items()}
     return {key: text for key, text in texts.items() if isinstance(text, str)}
-
-
-@cache
-def _environment() -> BoundedEnvironment:
-    """What published templates are written for: the settings and helpers that transformers gives them."""
-    environment = BoundedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = _strftime_now
-    environment.bound()
-    return environment
-
-
-def _compile(source: str) -> tuple[jinja2.Template, frozenset[str]]:
-    """A template, and the names that its source looks up."""
-    if len(source) > _LONGEST_SOURCE:
-        raise CheckpointError(f"the chat template has {len(source):,} characters, the limit is {_LONGEST_SOURCE:,}")
-    environment = _environment()
-    try:
-        depth = 0
-        for number, (_, kind, value) in enumerate(environment.lex(source)):
-            if number > _MOST_TOKENS:
-                raise CheckpointError(f"the chat template has more than {_MOST_TOKENS:,} tokens")
-            depth += (kind == "operator") * ((value in "([{") - (value in ")]}"))
-            if depth > _DEEPEST:
-                raise CheckpointError(f"the chat template has brackets more than {_DEEPEST} deep")
-        tree = environment.parse(source)
-        names = frozenset(_names(tree))
-        return environment.from_string(tree), names
-    except CheckpointError:
-        raise
-    except jinja2.TemplateSyntaxError as error:
-        raise CheckpointError(f"the chat template, line {error.lineno}: {(error.message or '')[:300]}") from None
-    except RecursionError:
-        raise CheckpointError("the chat template is nested too deeply") from None
-    except Exception as error:  # Jinja hands on what Python says of the program that it makes
-        reason = " ".join(_ADDRESS.sub("", str(error)[:300]).split()) or type(error).__name__
-        raise CheckpointError(f"the chat template cannot be compiled: {reason}") from None
-
-
-def _names(tree: nodes.Node) -> Iterator[str]:
-    """Keys, attributes and other short constants of a template."""
-    level, depth = [tree], 0
-    while level:
-        depth += 1
-        if depth > _DEEPEST_TREE:
-            raise CheckpointError(f"the chat template is nested more than {_DEEPEST_TREE} deep")
-        for node in level:
-            if isinstance(node, nodes.Getattr):
-                yield node.attr
-            elif isinstance(node, nodes.Const) and isinstance(node.value, str):
-                yield node.value
-        level = [child for node in level for child in node.iter_child_nodes()]
-
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    # Jinja's own escapes <, > and & for HTML.
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _raise(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
-def _strftime_now(format: str) -> str:
-    if len(format) > 200:
-        raise TemplateLimit("its form of a date is longer than 200 characters")
-    return datetime.now().strftime(format)
