@@ -79,8 +79,8 @@ def render_whole(
     *,
     add_generation_prompt: bool = True,
     placeholders: Mapping[str, str] | None = None,
-) -> Rendered:
-    """Render a conversation, all of it.
+) -> tuple[Rendered, Sequence[Message]]:
+    """Render a conversation, all of it; returns the prompt, and the messages in the form that the template reads.
 
     A template that reads contents only as text, or only as parts, is given its own form; and so with the arguments of
     tool calls, which templates read as JSON text or as a dict.
@@ -93,14 +93,15 @@ def render_whole(
         placeholders: the control token that stands for a medium of each kind.
 
     Raises:
-        InputError: `dropped_content`, the template leaves something out; `template_error` or `template_limit`.
+        InputError: `dropped_content`, the template leaves something out; `media_order`; `template_error` or
+            `template_limit`.
     """
     first: InputError | None = None
     for form in _forms(messages, template):
         try:
             rendered = template.render(form, control_tokens, add_generation_prompt=add_generation_prompt)
             _check(template, form, control_tokens, rendered, add_generation_prompt, placeholders or {})
-            return rendered
+            return rendered, form
         except InputError as error:
             if error.code not in ("template_error", "dropped_content"):
                 raise
@@ -174,6 +175,10 @@ def _check(
     add_generation_prompt: bool,
     placeholders: Mapping[str, str],
 ) -> None:
+    for i, message in enumerate(messages, 1):
+        content = message["content"]
+        if isinstance(content, list) and content and str(content) in rendered.plain:
+            raise InputError("dropped_content", f"the chat template writes the parts of message {i} as Python would")
     signs = _Signs(set("".join(chain([template.source], strings(messages)))), template.program.constants)
     seen: list[int] = []
     kinds: list[tuple[str, str]] = []

@@ -8,10 +8,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
 from encoders.layout import audio_token_count
+from omni.completeness import render_whole
 from omni.config import ModelConfig
 from omni.embedding import Embedding
 from omni.encoding import Features, MediaEncoder, as_medium
 from omni.errors import InputError
+from omni.inputs import placeholders
 from omni.layout import MediaLayout, Span
 from omni.messages import parse
 from omni.model import Model
@@ -115,11 +117,13 @@ def _render(model: Model, messages: Sequence[Mapping[str, Any]]) -> tuple[Render
     """The whole conversation, and where in its plain text answers begin and end."""
     assert model.tokenizer is not None
 
-    def rendered(count: int, prompt: bool) -> Rendered:
-        control = model.tokenizer.control_tokens  # type: ignore[union-attr]
-        return model.template.render(messages[:count], control, add_generation_prompt=prompt)
+    control = model.tokenizer.control_tokens
+    media = placeholders(model.config, control)
+    whole, form = render_whole(model.template, messages, control, add_generation_prompt=False, placeholders=media)
 
-    whole = rendered(len(messages), False)
+    def rendered(count: int, prompt: bool) -> Rendered:
+        return model.template.render(form[:count], control, add_generation_prompt=prompt)
+
     cuts: list[int] = []
     turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     for i in turns:
