@@ -14,6 +14,7 @@ from typing import Any
 from omni.errors import InputError
 from omni.messages import REASONING
 from omni.template import PRIVATE_USE, ChatTemplate, MediumPart, Rendered, escape, strings
+from processors.limits import Limits
 
 Message = Mapping[str, Any]
 # Numbers and the like: where they stand, the field's name, and the texts of which one must be in the prompt.
@@ -79,6 +80,7 @@ def render_whole(
     *,
     add_generation_prompt: bool = True,
     placeholders: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
 ) -> tuple[Rendered, Sequence[Message]]:
     """Render a conversation, all of it; returns the prompt, and the messages in the form that the template reads.
 
@@ -91,16 +93,21 @@ def render_whole(
         control_tokens: the tokenizer's.
         add_generation_prompt: end with the opening of the assistant's turn.
         placeholders: the control token that stands for a medium of each kind.
+        limits: of the template; its own when None.
 
     Raises:
         InputError: `dropped_content`, the template leaves something out; `media_order`; `template_error` or
             `template_limit`.
     """
     first: InputError | None = None
+
+    def render(form: Sequence[Message]) -> Rendered:
+        return template.render(form, control_tokens, add_generation_prompt=add_generation_prompt, limits=limits)
+
     for form in _forms(messages, template):
         try:
-            rendered = template.render(form, control_tokens, add_generation_prompt=add_generation_prompt)
-            _check(template, form, control_tokens, rendered, add_generation_prompt, placeholders or {})
+            rendered = render(form)
+            _check(template, form, rendered, placeholders or {}, lambda probe: render(probe).plain)
             return rendered, form
         except InputError as error:
             if error.code not in ("template_error", "dropped_content"):
@@ -170,10 +177,9 @@ def _function(call: Mapping[str, Any]) -> Mapping[str, Any]:
 def _check(
     template: ChatTemplate,
     messages: Sequence[Message],
-    control_tokens: Mapping[str, int],
     rendered: Rendered,
-    add_generation_prompt: bool,
     placeholders: Mapping[str, str],
+    render: Callable[[Sequence[Message]], str],
 ) -> None:
     for i, message in enumerate(messages, 1):
         content = message["content"]
@@ -184,9 +190,6 @@ def _check(
     kinds: list[tuple[str, str]] = []
     others: _Others = []
     probe = [_signed(i, messages, signs, seen, kinds, others) for i in range(len(messages))]
-
-    def render(form: Sequence[Message]) -> str:
-        return template.render(form, control_tokens, add_generation_prompt=add_generation_prompt).plain
 
     try:
         missing = signs.missing(render(probe))

@@ -47,10 +47,7 @@ class Inputs:
             ids = np.empty(0)
         if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":
             raise InputError("bad_token_ids", "token ids must be a non-empty flat list of whole numbers")
-        if ids.min() < 0 or ids.max() >= vocabulary:
-            raise InputError(
-                "bad_token_ids", f"token id {ids[(ids < 0) | (ids >= vocabulary)][0]} is outside 0..{vocabulary - 1}"
-            )
+        check_ids(ids, vocabulary)
         positions = np.broadcast_to(np.arange(len(ids), dtype=np.float32), (3, len(ids)))
         return cls(ids.astype(np.int32), positions, float(len(ids)))
 
@@ -98,11 +95,30 @@ class Inputs:
         return {int(span.indices[0]): self.media[span.media_index] for span in self.spans}
 
 
-def from_layout(layout: Layout, media: Sequence[Embedding], prompt: str, prompt_ids: Sequence[int]) -> Inputs:
-    """Joins the token layout of a rendered conversation with its media."""
+def from_layout(
+    layout: Layout,
+    media: Sequence[Embedding],
+    prompt: str,
+    prompt_ids: Sequence[int],
+    vocabulary: int | None = None,
+) -> Inputs:
+    """Joins the token layout of a rendered conversation with its media.
+
+    Raises:
+        InputError: `bad_token_ids`, the tokenizer and the layout know tokens that the decoder does not.
+    """
+    if vocabulary is not None:
+        check_ids(layout.token_ids, vocabulary)
     spans = tuple(layout.spans)
     positions, after = layout.position_ids, layout.next_position
     return Inputs(layout.token_ids, positions, after, tuple(media), spans, prompt, tuple(prompt_ids))
+
+
+def check_ids(ids: Integer[np.ndarray, "tokens"], vocabulary: int) -> None:
+    """Refuses ids that the decoder has no row for, and that it would take for its last: `bad_token_ids`."""
+    outside = ids[(ids < 0) | (ids >= vocabulary)]
+    if len(outside):
+        raise InputError("bad_token_ids", f"token id {outside[0]} is outside 0..{vocabulary - 1}")
 
 
 def check_kind(kind: Any, config: ModelConfig) -> None:

@@ -13,7 +13,7 @@ from omni.config import ModelConfig
 from omni.embedding import Embedding
 from omni.encoding import Features, MediaEncoder, as_medium
 from omni.errors import InputError
-from omni.inputs import placeholders
+from omni.inputs import check_ids, placeholders
 from omni.layout import MediaLayout, Span
 from omni.messages import parse
 from omni.model import Model
@@ -103,8 +103,11 @@ def make_example(model: Model, messages: Sequence[Mapping[str, Any]]) -> Example
         ids += [token + _SAID for token in tokens[:said]] + tokens[said:]
     layout = model.lay_out(ids, [_media_layout(f, track, config) for f, track in zip(media, tracks, strict=True)])
     learned = layout.token_ids >= _SAID
+    token_ids = np.where(learned, layout.token_ids - _SAID, layout.token_ids)
+    if config.text is not None:
+        check_ids(token_ids, config.text.vocab_size)
     return Example(
-        np.where(learned, layout.token_ids - _SAID, layout.token_ids),
+        token_ids,
         layout.position_ids,
         learned,
         tuple(media),
