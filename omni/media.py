@@ -11,6 +11,8 @@ import numpy as np
 
 from omni.errors import InputError, is_number, is_whole, shown
 
+VIDEO_BUDGET = ("min_pixels", "max_pixels", "total_pixels", "min_frames", "max_frames")
+"""Options of a video beside how often it is sampled."""
 # The dicts of Hugging Face datasets: decoded audio, and a file of any kind.
 _SAMPLES_KEYS, _FILE_KEYS = frozenset(("array", "sampling_rate", "path")), frozenset(("bytes", "path"))
 
@@ -120,13 +122,12 @@ class Video:
             audio = as_source(audio)
             if isinstance(audio, Real):
                 raise InputError("bad_option", f"audio must be True, False or audio, got {shown(audio)}")
-        names = ("num_frames", "min_pixels", "max_pixels", "total_pixels", "min_frames", "max_frames")
         _set(
             self,
             source=source,
             fps=above_zero("fps", self.fps),
             audio=bool(audio) if isinstance(audio, np.bool_) else audio,
-            **{name: whole(name, getattr(self, name)) for name in names},
+            **{name: whole(name, getattr(self, name)) for name in ("num_frames", *VIDEO_BUDGET)},
         )
 
 

@@ -33,7 +33,7 @@ _REFUSED = {
 }
 _TAG = re.compile(r"<(image|video|audio)>")
 # What base64 of the usual formats begins with: JPEG, PNG, GIF, RIFF.
-_BARE_BASE64 = re.compile(r"(?:/9j/|iVBORw0K|R0lGOD|UklGR)[A-Za-z0-9+/_=\s-]{40,}\Z")
+BARE_BASE64 = re.compile(r"(?:/9j/|iVBORw0K|R0lGOD|UklGR)[A-Za-z0-9+/_=\s-]{40,}\Z")
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +162,7 @@ def _beside(key: str, value: Any) -> list[tuple[str, Any]]:
 
 
 def _medium_beside(kind: str, value: Any, media: list[Medium]) -> dict[str, Any]:
-    if isinstance(value, str) and len(value) > 64 and _BARE_BASE64.match(value):
+    if isinstance(value, str) and len(value) > 64 and BARE_BASE64.match(value):
         value = decode_base64(value, f"an {kind} beside content")
     if isinstance(value, Mapping) and "url" in value:
         value = value["url"]

@@ -21,6 +21,7 @@ from omni.generation.engine import Engine
 from omni.generation.run import Options, Row, run, text_stream
 from omni.inputs import Inputs
 from omni.layout import Layout, MediaLayout
+from omni.media import is_samples
 from omni.messages import is_single
 from omni.prompt_builder import prepare
 from omni.reply import Reply, reply
@@ -144,7 +145,7 @@ class Model:
         """
         check_batch_size(batch_size)
         access = self.access(**reading)
-        if not isinstance(media, list | tuple):
+        if not isinstance(media, list | tuple) or is_samples(media):
             return self.media.encode([self.media.read(media, access)])[0]
         return list(self.media.stream(media, batch_size, access))
 
