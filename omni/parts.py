@@ -56,7 +56,6 @@ _OTHERS = {
 }
 LOW_DETAIL = 512 * 512
 """Pixels of an image that OpenAI's `detail` asks to be read in low detail."""
-_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]+={0,2}\s*\Z")
 
 
 def read_part(part: Any, media: list[Medium], plain: Plain) -> dict[str, Any]:
@@ -139,6 +138,11 @@ def decode_base64(text: str, what: str) -> bytes:
         return base64.b64decode(body + "=" * (-len(body) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise InputError("bad_base64", f"the data of {what} is not base64") from None
+
+
+def is_path(text: str) -> bool:
+    """Whether the data of audio is a path or an address, and so no base64."""
+    return len(text) < 4096 and bool(re.search(r"\.\w{1,5}\Z|\A\w+://", text))
 
 
 def _type(part: Mapping[str, Any]) -> str:
@@ -250,7 +254,7 @@ def _url(value: Any, key: str, kind: str) -> tuple[Any, dict[str, Any]]:
         value = value.get("url")
     if kind == "video" and isinstance(value, list | tuple) and value:
         return list(value), options  # frames, as some clients give them
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str | bytes) or not value:
         raise InputError("bad_part", f"{key} must be an address or a dict with one as its url")
     return value, options
 
@@ -258,11 +262,12 @@ def _url(value: Any, key: str, kind: str) -> tuple[Any, dict[str, Any]]:
 def _input_audio(value: Any) -> bytes | str:
     """`{"data": base64, "format": ...}`; the format shows in the data."""
     value = as_mapping(value)
+    if isinstance(value, bytes):
+        return value  # from an archive
     if not isinstance(value, Mapping) or not isinstance(value.get("data"), str):
         raise InputError("bad_part", "input_audio must be a dict with base64 text as its data")
     refuse_unknown(value, ("data", "format"), "input_audio")
     data = value["data"]
-    # Some clients put an address or a path here; neither is base64.
-    if data[:5].lower() == "data:" or re.match(r"https?://", data, re.IGNORECASE):
+    if data[:5].lower() == "data:" or is_path(data):
         return data
     return decode_base64(data, "input_audio")

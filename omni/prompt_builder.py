@@ -101,4 +101,5 @@ def _tokenized(
         placeholders=placeholders(model.config, model.tokenizer.control_tokens),
         limits=limits,
     )
-    return rendered, encode_after(rendered, model.tokenizer, before)
+    most = None if model.config.text is None else model.config.text.max_position_embeddings
+    return rendered, encode_after(rendered, model.tokenizer, before, most)

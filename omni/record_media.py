@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from omni.messages import BARE_BASE64, MEDIA_KEYS
-from omni.parts import PLACES, URLS
+from omni.parts import PLACES, URLS, is_path
 
 _KINDS = ("image", "audio", "video")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
@@ -42,18 +42,19 @@ def _part(part: Any, beside: Callable[[str], Any]) -> Any:
     if not isinstance(part, Mapping):
         return part
     # Under `url` and `path` only where they are a medium's: a text has no such keys.
-    keys = [key for key in (*_KINDS, *URLS, *PLACES[:2], "input_audio") if key in part]
+    keys = [key for key in (*_KINDS, *URLS, *PLACES[:2], "source", "input_audio") if key in part]
     return {**part, **{key: _source(part[key], beside) for key in keys}}
 
 
 def _source(value: Any, beside: Callable[[str], Any]) -> Any:
     """A medium where it lies: a path, a list of frames, or a dict that holds one."""
+    if isinstance(value, list):
+        return [one if isinstance(one, list) else _source(one, beside) for one in value]
     if isinstance(value, str):
         return _path(value, beside)
-    if isinstance(value, list):
-        return [_source(one, beside) for one in value]
     if isinstance(value, Mapping):
         keys = [key for key in ("url", "path") if isinstance(value.get(key), str)]
+        keys += [key for key in ("data",) if isinstance(value.get(key), str) and is_path(value[key])]
         changed = {key: _path(value[key], beside) for key in keys}
         if any(isinstance(one, bytes) for one in changed.values()):
             return next(iter(changed.values()))  # of an archive: forms with an address hold no bytes

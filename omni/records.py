@@ -29,17 +29,14 @@ _BESIDE = {
     **dict.fromkeys(("files", "file", "medias", "media", "attachments"), _PART.format("image")),
     **dict.fromkeys(("system", "system_prompt"), 'write a first message {"role": "system", "content": ...}'),
     **dict.fromkeys(
-        ("tools", "functions"), "declarations of tools are not supported: write them into the system message"
+        ("tools", "functions"), "tools are not declared yet: write them into the system message"
     ),
     **dict.fromkeys(("documents", "objects"), "write it into the messages"),
+    **dict.fromkeys(("history", "conversations"), "write its turns as messages"),
     **dict.fromkeys(
-        ("rejected", "chosen", "rejected_response", "rejected_messages", "label", "margin"),
+        ("rejected", "chosen", "rejected_response", "rejected_messages"),
         "preferences are not learned: keep the messages that are to be learned",
     ),
-    "history": "write its turns as messages",
-    "query": "write it as a message of role user",
-    "response": "write it as a message of role assistant",
-    "conversations": "write its turns as messages",
 }
 _OTHER_FORMS = ("conversations", "conversation", "query", "instruction", "prompt", "question", "dialogue", "text")
 
@@ -83,10 +80,10 @@ def read_records(path: Path) -> list[Record]:
         raise InputError("bad_file", f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
     def beside(name: str) -> str:
-        try:
-            return str(path.parent / name)
-        except ValueError:
-            raise InputError("missing_entry", "the path of a medium cannot be used") from None
+        here = path.parent / name
+        # A file that was written on Windows.
+        there = path.parent / name.replace("\\", "/")
+        return str(there if "\\" in name and "\0" not in name and not here.exists() and there.exists() else here)
 
     return _from_text(data, str(path), path.name, beside)
 
@@ -226,7 +223,7 @@ def _record(raw: Any, beside: Callable[[str], Any]) -> Record:
         hint = "" if other is None else f'; {other!r} is another form: write {{"role": ..., "content": ...}} dicts'
         raise InputError("bad_record", f'it is not an object with "messages"{hint}')
     for key, form in _BESIDE.items():
-        if raw.get(key) is not None:
+        if raw.get(key):
             raise InputError("unknown_key", f"{key!r} beside messages is not read: {form}")
     messages = located(raw["messages"], beside)
     parse(messages)
