@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from numbers import Real
 from typing import Any
 
@@ -159,7 +159,7 @@ def is_samples(value: Any) -> bool:
         return "array" in value and "sampling_rate" in value
     if not isinstance(value, tuple) or len(value) != 2:
         return False
-    return [is_number(one) for one in value].count(True) == 1 and any(np.ndim(one) for one in value if _is_array(one))
+    return [is_number(one) for one in value].count(True) == 1 and any(map(_is_array, value))
 
 
 def whole(name: str, value: Any) -> int | None:
@@ -185,8 +185,11 @@ def above_zero(name: str, value: Any) -> float | None:
     """
     if value is None:
         return None
-    number = float(value) if is_number(value) and abs(value) < 1e300 else None
-    if number is None or not isfinite(number) or number <= 0:
+    try:
+        number = float(value) if is_number(value) else 0.0
+    except OverflowError:
+        number = 0.0
+    if not 0 < number < inf:
         raise InputError("bad_option", f"{name} must be a number above 0, got {shown(value)}")
     return number
 
@@ -200,7 +203,8 @@ def _samples(value: Any) -> tuple[Any, Any]:
 
 
 def _is_array(value: Any) -> bool:
-    return not is_number(value) and (hasattr(value, "__array__") or hasattr(value, "__dlpack__"))
+    named = any(hasattr(value, name) for name in ("__array__", "__dlpack__", "typecode"))
+    return not is_number(value) and (named or isinstance(value, memoryview))
 
 
 def _file(value: Mapping[Any, Any]) -> Any:

@@ -200,7 +200,9 @@ def _value(part: Mapping[str, Any], key: str, kind: str) -> Any:
 
 
 def _source(value: Any, key: str) -> Any:
-    """Anthropic's form: base64 or an address."""
+    """Anthropic's form: base64 or an address; bytes, where a record's lay in its archive."""
+    if isinstance(value, bytes):
+        return value
     if isinstance(value, Mapping):
         form = value.get("type")
         if form == "base64" and isinstance(value.get("data"), str):

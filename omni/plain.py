@@ -10,7 +10,7 @@ from omni.errors import InputError
 
 DEPTH = 64
 """Lists and dicts within one another, in one message."""
-VALUES = 1_000_000
+VALUES = 500_000
 """Values in a conversation."""
 CHARACTERS = 64_000_000
 """Characters in a conversation."""

@@ -28,9 +28,7 @@ _BESIDE = {
     **{f"{kind}{s}": _PART.format(kind) for kind in KINDS for s in ("", "s")},
     **dict.fromkeys(("files", "file", "medias", "media", "attachments"), _PART.format("image")),
     **dict.fromkeys(("system", "system_prompt"), 'write a first message {"role": "system", "content": ...}'),
-    **dict.fromkeys(
-        ("tools", "functions"), "tools are not declared yet: write them into the system message"
-    ),
+    **dict.fromkeys(("tools", "functions"), "tools are not declared yet: write them into the system message"),
     **dict.fromkeys(("documents", "objects"), "write it into the messages"),
     **dict.fromkeys(("history", "conversations"), "write its turns as messages"),
     **dict.fromkeys(
