@@ -38,15 +38,16 @@ class _Signs:
         """For each pair of signs: what it stands for, and its text."""
 
     def put(self, text: str, where: str) -> str:
-        """A text with a sign behind its first character and one before its last; none where it is blank."""
+        """A text with a sign at its beginning and one at its end; none where it is blank."""
         body = text.strip()
         if not body:
             return text
-        first = text.index(body)
         self.texts.append((where, body))
-        start = self._free(text, range(first + 1, min(first + 1 + len(body), first + 200)), first + len(body))
-        end = self._free(text, range(first + len(body) - 1, max(start, first + len(body) - 200), -1), first + len(body))
-        number = 2 * len(self.texts)
+        first = text.index(body)
+        last, number = first + len(body), 2 * len(self.texts)
+        start = next((at for at in range(first, min(last, first + 200)) if self._is_free(text, at, first, last)), last)
+        ends = range(last, max(start, last - 200), -1)
+        end = next((at for at in ends if self._is_free(text, at, first, last)), last)
         return text[:start] + self._sign(number - 2) + text[start:end] + self._sign(number - 1) + text[end:]
 
     def missing(self, plain: str) -> list[tuple[str, str]]:
@@ -64,13 +65,16 @@ class _Signs:
         digits = bin(number)[2:].replace("0", self._digits[0]).replace("1", self._digits[1])
         return self._edge + digits + self._edge
 
-    def _free(self, text: str, places: range, default: int) -> int:
-        """The first of the places that breaks up no text which the template may look for."""
-        for place in places:
-            spans = ((max(place - len(constant) + 1, 0), place + len(constant) - 1) for constant in self._constants)
-            if all(text.find(c, *span) < 0 for c, span in zip(self._constants, spans, strict=True)):
-                return place
-        return default
+    def _is_free(self, text: str, at: int, first: int, last: int) -> bool:
+        """Whether a sign breaks up nothing there that the template may look for, within a text or at its ends."""
+        for constant in self._constants:
+            if text.find(constant, max(at - len(constant) + 1, 0), at + len(constant) - 1) >= 0:
+                return False
+            if (at == first and text.startswith(constant, first)) or (
+                at == last and text[first:last].endswith(constant)
+            ):
+                return False
+        return True
 
 
 def render_whole(
