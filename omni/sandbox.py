@@ -48,7 +48,7 @@ class Meter:
         self.seconds, self.characters, self.memory = seconds, characters, MEMORY + more
         self.depth = 0
         self._left, self._steps, self._written = self.memory, STEPS, 0
-        self._end = time.monotonic() + seconds
+        self._end, self._worked = time.monotonic() + seconds, time.thread_time() + seconds / 2
         # By identity: what a container is worth, and the container, so that no other takes its identity.
         self._weights: dict[int, tuple[Any, int]] = {}
 
@@ -57,7 +57,8 @@ class Meter:
         self._steps -= count
         if self._steps < 0:
             raise TemplateLimit(f"it takes more than {STEPS:,} steps")
-        if time.monotonic() > self._end:
+        # A thread that others keep waiting is given the time that it was not running.
+        if time.monotonic() > self._end and time.thread_time() > self._worked:
             raise TemplateLimit(f"it takes more than {self.seconds:g} s")
 
     def spend(self, size: int) -> None:

@@ -130,12 +130,13 @@ class ChatTemplate:
         guard = _Guard(tuple(control_tokens), frozenset(control_tokens) - special, mark)
         limits = limits or self._limits
         texts = [len(text) for text in strings(messages)]
+        guarded = [guard.message(message) for message in messages]
         # Templates copy what they are given, some of them all that came before for each message.
         meter = Meter(limits.template_seconds, limits.template_characters, 4 * sum(texts) * (16 + len(texts)))
         try:
             text = self._run(
                 meter,
-                messages=[guard.message(message) for message in messages],
+                messages=guarded,
                 add_generation_prompt=add_generation_prompt,
                 tools=None,
                 documents=None,

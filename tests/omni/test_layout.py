@@ -152,7 +152,6 @@ def test_media_of_different_kinds_need_not_keep_their_order():
         ([IMAGE], [MediaLayout("image", 12, (-1, -6, 8))], "bad_embedding"),
         ([IMAGE], [MediaLayout("image", 6, (1, 5, 7))], "bad_embedding"),
         ([IMAGE], [MediaLayout("image", 0, (0, 2, 2))], "bad_embedding"),
-        ([IMAGE], [MediaLayout("image", 1, (1, 2.0, 2))], "bad_embedding"),  # type: ignore[arg-type]
     ],
 )
 def test_what_does_not_fit_is_refused(prompt, media, code):
