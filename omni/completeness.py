@@ -195,12 +195,14 @@ def _check(
     others: _Others = []
     probe = [_signed(i, messages, signs, seen, kinds, others) for i in range(len(messages))]
 
+    least = _LONG_ENOUGH
     try:
         missing = signs.missing(render(probe))
     except InputError:
-        missing, seen = signs.texts, list(range(len(kinds)))  # a template that reads texts, and stumbles over signs
+        # A template that reads texts, and stumbles over signs: all is looked for as it is.
+        missing, seen, least = signs.texts, list(range(len(kinds))), 1
     for where, text in missing:
-        if len(text) < _LONG_ENOUGH or not _holds(rendered.plain, text, [t for _, t in signs.texts].count(text)):
+        if len(text) < least or not _holds(rendered.plain, text, [t for _, t in signs.texts].count(text)):
             raise _dropped(where)
     for where, name, texts in others:
         if name not in template.program.names and not any(text in rendered.plain for text in texts):

@@ -330,7 +330,7 @@ class Model:
         transcriber = Transcriber(
             self, language, context, stretch_seconds, max_new_tokens, batch_size, progress, access
         )
-        single = not isinstance(audio, list | tuple)
+        single = not isinstance(audio, list | tuple) or is_samples(audio)
         found = []
         for result in transcriber.run([audio] if single else audio):
             if isinstance(result, InputError):

@@ -57,7 +57,7 @@ def read_records(path: Path) -> list[Record]:
 
     Args:
         path: a `.jsonl` file, or a `.json` file with a list of such objects, media paths being relative to it; or a
-            `.zip` archive with one such file at its root, or in its one folder, whose media are read from the archive
+            `.zip` archive with one such file at its root, or with its media in one folder, whose media are read from the archive
             into memory. Text is UTF-8, or UTF-16 with a byte order mark.
 
     Raises:
@@ -137,9 +137,9 @@ def _from_archive(path: Path) -> list[Record]:
 
 
 def _records_file(archive: str, names: Sequence[str]) -> str:
-    """The one file of records: at the root, or in the one folder that holds everything."""
+    """The one file of records: at the root, or beside its media in the one folder that holds everything."""
     for depth in (0, 1):
-        if depth and len({name.partition("/")[0] for name in names}) != 1:
+        if depth and (len(names) < 2 or len({name.partition("/")[0] for name in names}) != 1):
             break
         candidates = [name for name in names if name.count("/") == depth]
         for suffix in (".jsonl", ".json"):
@@ -175,7 +175,7 @@ def _from_text(data: bytes, title: str, name: str, beside: Callable[[str], Any])
         except InputError as error:
             raise InputError("bad_line", f"{where}: {error}") from error
     if not records:
-        raise InputError("bad_file", f"{title} has no conversations")
+        raise InputError("bad_file", f"{title} holds no conversations")
     return records
 
 

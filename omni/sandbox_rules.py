@@ -188,7 +188,8 @@ def _formatted(current: "Meter", value: Any, *args: Any, **kwargs: Any) -> tuple
 
 
 def _exchanged(current: "Meter", value: Any, old: Any, new: Any, count: Any = None) -> tuple[Any, int]:
-    return value, _replaced(*(str(current.show(one)) for one in (value, old, new)), -1 if count is None else count)
+    texts = [str(current.show(one)) for one in (value, old, new)]
+    return value, _replaced(texts[0], texts[1], texts[2], -1 if count is None else count)
 
 
 def _trimmed(current: "Meter", value: Any, chars: Any = None) -> tuple[Any, int]:

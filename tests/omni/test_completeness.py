@@ -219,6 +219,12 @@ KEPT = {
         [{"role": "user", "content": "a", "mood": "b", "loud": True}],
         "ab!",
     ),
+    "a number that the template reads": (
+        "{{ messages[0].content | int(base=16) if messages[0].content | length == 2 else raise_exception('no') }}"
+        "{{ messages[0].content }}",
+        [{"role": "user", "content": "1f"}],
+        "311f",
+    ),
     "nothing": (ADDED, [{"role": "user", "content": ""}], "[user]<|im_end|>"),
 }  # fmt: skip
 
