@@ -111,7 +111,7 @@ def _message(message: Any, media: list[Medium], plain: Plain) -> dict[str, Any]:
         else:
             others[plain.text(key)] = plain.copy(value, f"the message's {key[:40]!r}")
     parts = [_medium_beside(kind, value, media) for kind, value in beside]
-    content = _content(message.get("content"), role, message, others, media, plain)
+    content = _content(message, role, bool(parts), others, media, plain)
     if parts:
         texts = [content] if isinstance(content, str) else [part.get("text", "") for part in content]
         if any(_TAG.search(text) for text in texts):
@@ -134,15 +134,16 @@ def _role(role: Any) -> str:
 
 
 def _content(
-    content: Any, role: str, message: Mapping[Any, Any], others: dict[str, Any], media: list[Medium], plain: Plain
+    message: Mapping[str, Any], role: str, shows: bool, others: dict[str, Any], media: list[Medium], plain: Plain
 ) -> str | list[dict[str, Any]]:
+    content = message.get("content")
     if content is None and role == "assistant" and isinstance(others.get("refusal"), str):
         # OpenAI's reply that declines has its text here.
         return others.pop("refusal")
     if content is None:
         # What calls tools, or has only thought so far, may say nothing; nor need what shows media.
-        says = role == "assistant" and any(message.get(key) for key in (*_INSTEAD_OF_CONTENT, "function_call"))
-        if not says and not any(message.get(key) for key in MEDIA_KEYS):
+        says = role == "assistant" and any(others.get(key) for key in (*_INSTEAD_OF_CONTENT, "function_call"))
+        if not says and not shows:
             raise InputError("bad_content", f"a message of role {role} has no content; its keys are {keys_of(message)}")
         return ""
     if isinstance(content, str):
@@ -181,7 +182,7 @@ def _thoughts(others: dict[str, Any], content: str | list[dict[str, Any]]) -> No
     if len(set(texts)) > 1:
         raise InputError("bad_content", f"thoughts are given twice, and differ: give {REASONING[0]} alone")
     if parts or texts:
-        others[REASONING[0]] = "".join(parts) or texts[0]
+        others[REASONING[0]] = "".join([*parts, *texts[:1]])
 
 
 def _tool_calls(others: dict[str, Any]) -> None:

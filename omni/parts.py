@@ -238,7 +238,7 @@ def _checked(name: str, value: Any) -> Any:
 
 def _detail(kind: str, detail: Any) -> dict[str, int]:
     """OpenAI's wish for detail as a budget of pixels: its own where it is low, else the checkpoint's."""
-    if detail not in ("auto", "low", "high", "original"):
+    if not isinstance(detail, str) or detail not in ("auto", "low", "high", "original"):
         raise InputError("bad_option", f"detail must be auto, low, high or original, got {shown(detail)}")
     if kind != "image" and detail != "auto":
         raise InputError("bad_option", f"detail is for images; set min_pixels or max_pixels of the {kind}")

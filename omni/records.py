@@ -57,8 +57,8 @@ def read_records(path: Path) -> list[Record]:
 
     Args:
         path: a `.jsonl` file, or a `.json` file with a list of such objects, media paths being relative to it; or a
-            `.zip` archive with one such file at its root, or with its media in one folder, whose media are read from the archive
-            into memory. Text is UTF-8, or UTF-16 with a byte order mark.
+            `.zip` archive with one such file at its root, or in a folder beside its media, which are read from the
+            archive into memory. Text is UTF-8, or UTF-16 with a byte order mark.
 
     Raises:
         InputError: `bad_file`, it cannot be read or has no conversations; `bad_archive`, likewise of an archive;

@@ -92,7 +92,7 @@ class Meter:
             elif isinstance(inner, _CONTAINERS):
                 self.step()
                 total += 64
-                stack.extend(chain.from_iterable(inner.items()) if isinstance(inner, dict) else inner)
+                stack.extend(chain.from_iterable(dict.items(inner)) if isinstance(inner, dict) else inner)
             else:
                 total += self.weigh(inner)
             if total > self.memory:
@@ -142,7 +142,7 @@ class Meter:
             inner = stack.pop()
             if isinstance(inner, _CONTAINERS):
                 self.step()
-                stack.extend(chain.from_iterable(inner.items()) if isinstance(inner, dict) else inner)
+                stack.extend(chain.from_iterable(dict.items(inner)) if isinstance(inner, dict) else inner)
             elif not isinstance(inner, (*_PLAIN, Undefined, range)):
                 raise SecurityError(f"a {type(inner).__name__} has no text")
         return value

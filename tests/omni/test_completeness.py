@@ -90,6 +90,11 @@ DROPPED = {
         [{"role": "user", "content": ["a", image()]}],
         "part 2 of message 1",
     ),
+    "videos that are counted among the messages alone": (
+        "{% for m in messages[::-1] %}{{ m.role if m.content is string else '' }}{% endfor %}",
+        [{"role": "user", "content": [{"type": "video", "video": "a.mp4"}] * 2}],
+        "part 1 of message 1",
+    ),
     "a name": (ADDED, [{"role": "user", "content": "a", "name": "bob"}], "'name' of message 1"),
     "thoughts of the last turn": (
         ADDED,

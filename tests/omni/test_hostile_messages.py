@@ -161,6 +161,7 @@ REFUSED = {
         user({"type": "audio", "audio": {"array": SAMPLES, "sampling_rate": 8000, "text": "a"}}),
         "unknown_key",
     ),
+    "a detail that is an array": (user({"type": "image", "image": PIXELS, "detail": SAMPLES}), "bad_option"),
     "thoughts twice": (says(reasoning_content="a", thinking="b"), "bad_content"),
     "a role that is bytes": ([{"role": b"user", "content": "a"}], "bad_role"),
     "a message that is a list": ([["user", "a"]], "bad_messages"),
@@ -300,6 +301,11 @@ READ = {
         lambda p: isinstance(p.media[0].source, np.ndarray),
     ),
     "a path": (user({"type": "image", "image": Path("a.png")}), lambda p: p.media == (Image(Path("a.png")),)),
+    "an array beside": ([{"role": "user", "content": None, "audio": Audio(SAMPLES, 8000)}], lambda p: sampled(p.media[0])),
+    "thoughts of nothing": (
+        [{"role": "assistant", "content": [{"type": "thinking", "thinking": ""}, "a"]}],
+        lambda p: types(p) == ["text"],
+    ),
     "NUL": (user("a\0b"), lambda p: text(p) == "a\0b"),
     "half a surrogate pair": (user("\ud800"), lambda p: text(p) == "\ud800"),
 }  # fmt: skip
