@@ -301,7 +301,10 @@ READ = {
         lambda p: isinstance(p.media[0].source, np.ndarray),
     ),
     "a path": (user({"type": "image", "image": Path("a.png")}), lambda p: p.media == (Image(Path("a.png")),)),
-    "an array beside": ([{"role": "user", "content": None, "audio": Audio(SAMPLES, 8000)}], lambda p: sampled(p.media[0])),
+    "an array beside": (
+        [{"role": "user", "content": None, "audio": Audio(SAMPLES, 8000)}],
+        lambda p: sampled(p.media[0]),
+    ),
     "thoughts of nothing": (
         [{"role": "assistant", "content": [{"type": "thinking", "thinking": ""}, "a"]}],
         lambda p: types(p) == ["text"],
