@@ -18,7 +18,7 @@ from typing import Any
 from omni.config import read_json
 from omni.errors import CheckpointError, InputError
 from omni.sandbox import Meter, TemplateLimit, metered
-from omni.template_program import compile_template
+from omni.template_program import LONGEST_SOURCE, compile_template
 from omni.tokenizer import ControlTokens
 from processors.limits import DEFAULT_LIMITS, Limits
 
@@ -92,17 +92,20 @@ class ChatTemplate:
         """
         path = Path(directory)
         named_tokens = _named_tokens(read_json(path / "tokenizer_config.json", required=False))
-        if (path / "chat_template.jinja").is_file():
+        own = path / "chat_template.jinja"
+        if own.is_file():
+            if own.stat().st_size > 4 * LONGEST_SOURCE:
+                raise CheckpointError("chat_template.jinja is longer than any template", code="bad_template")
             try:
-                return cls((path / "chat_template.jinja").read_text("utf-8"), named_tokens, limits=limits)
+                return cls(own.read_text("utf-8"), named_tokens, limits=limits)
             except UnicodeDecodeError as error:
                 raise CheckpointError(f"chat_template.jinja is not UTF-8 text: {error}", code="bad_template") from error
         for name in ("chat_template.json", "tokenizer_config.json"):
             found = read_json(path / name, required=False).get("chat_template")
             if found:
                 return cls(_default_of(found, name), named_tokens, limits=limits)
-        own = (files("omni") / "assets" / "templates" / default).read_text("utf-8")
-        return cls(own, named_tokens, limits=limits)
+        family = (files("omni") / "assets" / "templates" / default).read_text("utf-8")
+        return cls(family, named_tokens, limits=limits)
 
     def render(
         self,

@@ -17,7 +17,7 @@ from omni.errors import CheckpointError
 from omni.sandbox import BoundedEnvironment, TemplateLimit
 
 # Published templates have up to 30,000 characters, and brackets up to 10 deep.
-_LONGEST_SOURCE, _MOST_TOKENS, _DEEPEST, _DEEPEST_TREE = 1 << 18, 30_000, 100, 300
+LONGEST_SOURCE, _MOST_TOKENS, _DEEPEST, _DEEPEST_TREE = 1 << 18, 30_000, 100, 300
 _ADDRESS = re.compile(r"( at)? 0x[0-9a-fA-F]+")
 
 
@@ -67,17 +67,19 @@ def compile_template(source: str) -> Program:
     Raises:
         CheckpointError: the source is not a template, or is longer or deeper than any that are used.
     """
-    if len(source) > _LONGEST_SOURCE:
-        raise CheckpointError(f"the chat template has {len(source):,} characters, the limit is {_LONGEST_SOURCE:,}")
+    if len(source) > LONGEST_SOURCE:
+        raise CheckpointError(
+            f"the chat template has {len(source):,} characters, the limit is {LONGEST_SOURCE:,}", code="bad_template"
+        )
     environment = _environment()
     try:
         depth = 0
         for number, (_, kind, value) in enumerate(environment.lex(source)):
             if number > _MOST_TOKENS:
-                raise CheckpointError(f"the chat template has more than {_MOST_TOKENS:,} tokens")
+                raise CheckpointError(f"the chat template has more than {_MOST_TOKENS:,} tokens", code="bad_template")
             depth += (kind == "operator") * ((value in "([{") - (value in ")]}"))
             if depth > _DEEPEST:
-                raise CheckpointError(f"the chat template has brackets more than {_DEEPEST} deep")
+                raise CheckpointError(f"the chat template has brackets more than {_DEEPEST} deep", code="bad_template")
         tree = environment.parse(source)
         _check_depth(tree)
         constants = {node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)}
@@ -87,12 +89,14 @@ def compile_template(source: str) -> Program:
     except CheckpointError:
         raise
     except jinja2.TemplateSyntaxError as error:
-        raise CheckpointError(f"the chat template, line {error.lineno}: {(error.message or '')[:300]}") from None
+        raise CheckpointError(
+            f"the chat template, line {error.lineno}: {(error.message or '')[:300]}", code="bad_template"
+        ) from None
     except RecursionError:
-        raise CheckpointError("the chat template is nested too deeply") from None
+        raise CheckpointError("the chat template is nested too deeply", code="bad_template") from None
     except Exception as error:  # Jinja hands on what Python says of the program that it makes
         reason = " ".join(_ADDRESS.sub("", str(error)[:300]).split()) or type(error).__name__
-        raise CheckpointError(f"the chat template cannot be compiled: {reason}") from None
+        raise CheckpointError(f"the chat template cannot be compiled: {reason}", code="bad_template") from None
 
 
 def _check_depth(tree: nodes.Node) -> None:
@@ -100,7 +104,7 @@ def _check_depth(tree: nodes.Node) -> None:
     while level:
         depth += 1
         if depth > _DEEPEST_TREE:
-            raise CheckpointError(f"the chat template is nested more than {_DEEPEST_TREE} deep")
+            raise CheckpointError(f"the chat template is nested more than {_DEEPEST_TREE} deep", code="bad_template")
         level = [child for node in level for child in node.iter_child_nodes()]
 
 
