@@ -238,13 +238,15 @@ class _Guard:
 
     def _part(self, part: Any, beginnings: re.Pattern[str]) -> Any:
         if isinstance(part, MediumPart):
-            return part
+            return part  # it holds nothing of a user's
         guarded = self._walk(part, beginnings)
         return guarded | {"type": part["type"]} if isinstance(part, Mapping) and "type" in part else guarded
 
     def _walk(self, value: Any, beginnings: re.Pattern[str]) -> Any:
         if isinstance(value, str):
             return self._string(value, beginnings)
+        if isinstance(value, MediumPart):
+            return value
         if isinstance(value, Mapping):
             return {
                 self._key(key, beginnings) if isinstance(key, str) else key: self._walk(inner, beginnings)
@@ -274,6 +276,8 @@ def strings(value: Any) -> Iterator[str]:
     """Every string inside."""
     if isinstance(value, str):
         yield value
+    elif isinstance(value, MediumPart):
+        yield from dict.keys(value)
     elif isinstance(value, Mapping):
         yield from chain.from_iterable(strings(inner) for item in value.items() for inner in item)
     elif isinstance(value, list | tuple):

@@ -15,7 +15,6 @@ from omni.config import read_json
 from omni.errors import CheckpointError, InputError, is_whole
 from omni.tokenizer_files import guarded, read_tokenizer
 
-
 # Characters that are encoded at once while a long text is counted.
 _PIECE = 1 << 16
 

@@ -160,3 +160,14 @@ def test_unknown_keys_name_the_nearest():
         parse(user({"type": "image", "image": "a.png", "max_pixel": 9}))
     with pytest.raises(InputError, match="'images' is not known; the nearest is 'image'"):
         parse(user({"type": "images", "images": "a.png"}))
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_pixels": 64 * 64}, {"total_pixels": 4 * 64 * 64}, {"min_pixels": 256 * 256, "fps": 1.0}]
+)
+def test_the_budget_of_a_part_reaches_the_processor(model, options):
+    frames = np.random.default_rng(0).integers(0, 256, (4, 160, 160, 3), np.uint8)
+    medium = only({"type": "video", "video": frames, "fps": 2.0, **options})
+    direct = model.media.video(frames, **{"fps": 2.0, **options})
+    grid = model.media.read(medium).grid_thw.tolist()
+    assert grid == direct.grid_thw.tolist() != model.media.video(frames, fps=2.0).grid_thw.tolist()
