@@ -163,7 +163,12 @@ def test_unknown_keys_name_the_nearest():
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_pixels": 64 * 64}, {"total_pixels": 4 * 64 * 64}, {"min_pixels": 256 * 256, "fps": 1.0}]
+    "options",
+    [
+        {"min_pixels": 64 * 64, "max_pixels": 64 * 64},
+        {"min_pixels": 64 * 64, "total_pixels": 4 * 64 * 64},
+        {"min_pixels": 320 * 320, "max_pixels": 320 * 320, "fps": 1.0},
+    ],
 )
 def test_the_budget_of_a_part_reaches_the_processor(model, options):
     frames = np.random.default_rng(0).integers(0, 256, (4, 160, 160, 3), np.uint8)
