@@ -12,7 +12,7 @@ from encoders.embedders import AudioEmbedder, VisionEmbedder
 from encoders.layout import audio_token_count
 from omni.embedding import Embedding
 from omni.errors import InputError
-from omni.media import Audio, Image, Video
+from omni.media import VIDEO_BUDGET, Audio, Image, Video, as_source, is_samples
 from processors import Access, AudioProcessor, ImageProcessor, VideoProcessor, load_audio, sniff
 from processors.access import DEFAULT_ACCESS
 from processors.audio import AudioFeatures
@@ -34,7 +34,9 @@ def as_medium(source: Any, access: Access = DEFAULT_ACCESS) -> Medium:
     """
     if isinstance(source, Image | Audio | Video | Embedding):
         return source
-    source = held(source, access)
+    if is_samples(source):
+        return Audio(source)
+    source = held(as_source(source), access)
     return {"image": Image, "audio": Audio, "video": Video}[sniff(source, access=access)](source)
 
 
@@ -217,7 +219,12 @@ class MediaEncoder:
                 track = None if isinstance(audio, bool) else audio if isinstance(audio, Audio) else Audio(audio)
                 if audio is not False:
                     self._need(self.hearing, "audio")
-                features = self.video(source, fps=fps, num_frames=num_frames, audio=audio is True, access=access)
+                # Of these, those that are asked for.
+                budget = {name: getattr(medium, name) for name in VIDEO_BUDGET}
+                budget = {name: value for name, value in budget.items() if value is not None}
+                features = self.video(
+                    source, fps=fps, num_frames=num_frames, audio=audio is True, access=access, **budget
+                )
                 return features if track is None else replace(features, audio=self._waveform(track, access))
             case Audio():
                 self._need(self.hearing, "audio")

@@ -1,8 +1,8 @@
 """A conversation made ready for the decoder: token ids, positions, and which token receives which medium's row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Float, Int32, Integer
@@ -11,7 +11,7 @@ from omni.config import ModelConfig
 from omni.embedding import Embedding
 from omni.errors import InputError
 from omni.generation.engine import Overlay, Prompt
-from omni.layout import Layout, MediaLayout, Span
+from omni.layout import Kind, Layout, MediaLayout, Span
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +47,7 @@ class Inputs:
             ids = np.empty(0)
         if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":
             raise InputError("bad_token_ids", "token ids must be a non-empty flat list of whole numbers")
-        if ids.min() < 0 or ids.max() >= vocabulary:
-            raise InputError(
-                "bad_token_ids", f"token id {ids[(ids < 0) | (ids >= vocabulary)][0]} is outside 0..{vocabulary - 1}"
-            )
+        check_ids(ids, vocabulary)
         positions = np.broadcast_to(np.arange(len(ids), dtype=np.float32), (3, len(ids)))
         return cls(ids.astype(np.int32), positions, float(len(ids)))
 
@@ -98,11 +95,30 @@ class Inputs:
         return {int(span.indices[0]): self.media[span.media_index] for span in self.spans}
 
 
-def from_layout(layout: Layout, media: Sequence[Embedding], prompt: str, prompt_ids: Sequence[int]) -> Inputs:
-    """Joins the token layout of a rendered conversation with its media."""
+def from_layout(
+    layout: Layout,
+    media: Sequence[Embedding],
+    prompt: str,
+    prompt_ids: Sequence[int],
+    vocabulary: int | None = None,
+) -> Inputs:
+    """Joins the token layout of a rendered conversation with its media.
+
+    Raises:
+        InputError: `bad_token_ids`, the tokenizer and the layout know tokens that the decoder does not.
+    """
+    if vocabulary is not None:
+        check_ids(layout.token_ids, vocabulary)
     spans = tuple(layout.spans)
     positions, after = layout.position_ids, layout.next_position
     return Inputs(layout.token_ids, positions, after, tuple(media), spans, prompt, tuple(prompt_ids))
+
+
+def check_ids(ids: Integer[np.ndarray, "tokens"], vocabulary: int) -> None:
+    """Refuses ids that the decoder has no row for, and that it would take for its last: `bad_token_ids`."""
+    outside = ids[(ids < 0) | (ids >= vocabulary)]
+    if len(outside):
+        raise InputError("bad_token_ids", f"token id {outside[0]} is outside 0..{vocabulary - 1}")
 
 
 def check_kind(kind: Any, config: ModelConfig) -> None:
@@ -140,6 +156,15 @@ def check_media(media: Sequence[Embedding], config: ModelConfig) -> None:
             if len(levels) > 1:
                 numbers = " and ".join(map(str, sorted(levels)))
                 raise InputError("bad_embedding", f"the deepstack levels of embeddings and model differ: {numbers}")
+
+
+def placeholders(config: ModelConfig, control_tokens: Mapping[str, int]) -> dict[str, str]:
+    """Return the control token that a template writes for a medium of each kind."""
+    if config.tokens is None:
+        return {}
+    texts = {i: text for text, i in control_tokens.items()}
+    ids = {kind: config.tokens.placeholder(kind) for kind in get_args(Kind)}
+    return {kind: texts[i] for kind, i in ids.items() if i is not None and i in texts}
 
 
 def media_layout(embedding: Embedding) -> MediaLayout:

@@ -178,6 +178,27 @@ def find_placeholders(
     return is_placeholder, sorted(places)
 
 
+def grid_sides(medium: MediaLayout, merge_size: int) -> tuple[int, int, int]:
+    """Return frames, and rows and columns of tokens in each.
+
+    Raises:
+        InputError: `bad_embedding`, there is no grid, or it is not of whole merged patches as many as the rows.
+    """
+    grid = medium.grid_thw
+    if grid is None:
+        raise InputError("bad_embedding", f"an embedding of kind {medium.kind} lacks its grid")
+    whole = all(isinstance(side, int | np.integer) and 0 < side < 1 << 31 for side in grid)
+    t, h, w = grid if whole else (0, 0, 0)
+    if h % merge_size or w % merge_size or t * h * w != medium.tokens * merge_size**2 or not medium.tokens:
+        shown = ", ".join(f"{side!r:.20}" for side in grid)
+        raise InputError("bad_embedding", f"an embedding of {medium.tokens} rows does not fit its grid ({shown})")
+    return int(t), int(h) // merge_size, int(w) // merge_size
+
+
+def _is_time(seconds: float | None) -> bool:
+    return seconds is not None and 0 < seconds < float("inf")
+
+
 class _Writer:
     """Tokens, positions and spans, written from left to right."""
 
@@ -249,13 +270,9 @@ class _Writer:
         self._next = positions[:, stretch:].max() + np.float32(1)
 
     def _grid_positions(self, medium: MediaLayout) -> Float32[np.ndarray, "3 rows"]:
-        if medium.grid_thw is None or (medium.kind == "video" and medium.seconds_per_grid is None):
-            raise InputError("bad_embedding", f"an embedding of kind {medium.kind} lacks its grid or its clock")
-        t, h, w = medium.grid_thw[0], medium.grid_thw[1] // self._merge, medium.grid_thw[2] // self._merge
-        if t * h * w != medium.tokens or not medium.tokens:
-            raise InputError(
-                "bad_embedding", f"an embedding of {medium.tokens} rows does not fit its grid {medium.grid_thw}"
-            )
+        t, h, w = grid_sides(medium, self._merge)
+        if medium.kind == "video" and not _is_time(medium.seconds_per_grid):
+            raise InputError("bad_embedding", "an embedding of kind video lacks its clock")
         seconds = np.float32(1 if medium.seconds_per_grid is None else medium.seconds_per_grid)
         positions = np.empty((3, t, h, w), np.float32)
         positions[0] = (np.arange(t, dtype=np.float32) * seconds * np.float32(self._rate))[:, None, None]

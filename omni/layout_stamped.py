@@ -5,12 +5,13 @@ and what follows counts on from the longer of its sides.
 """
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 
 import numpy as np
 from jaxtyping import Int32, Integer
 
 from omni.errors import InputError
-from omni.layout import Layout, MediaLayout, Span, SpecialTokens, find_placeholders
+from omni.layout import Layout, MediaLayout, Span, SpecialTokens, find_placeholders, grid_sides
 
 
 def lay_out_stamped(
@@ -63,16 +64,11 @@ def lay_out_stamped(
 
 def _grid(medium: MediaLayout, merge_size: int) -> tuple[int, int, int]:
     """Frames, and rows and columns of tokens in each."""
-    clip = medium.kind == "video"
-    if medium.grid_thw is None or (clip and medium.timestamps is None):
-        raise InputError("bad_embedding", f"an embedding of kind {medium.kind} lacks its grid or its times")
-    frames, height, width = medium.grid_thw[0], medium.grid_thw[1] // merge_size, medium.grid_thw[2] // merge_size
-    steps = len(medium.timestamps) if clip and medium.timestamps is not None else 1
-    if frames * height * width != medium.tokens or not medium.tokens or frames != steps:
-        raise InputError(
-            "bad_embedding",
-            f"an embedding of {medium.tokens} rows does not fit its grid {medium.grid_thw} or its times",
-        )
+    frames, height, width = grid_sides(medium, merge_size)
+    if medium.kind == "video":
+        times = medium.timestamps
+        if times is None or len(times) != frames or not all(isfinite(seconds) for seconds in times):
+            raise InputError("bad_embedding", f"an embedding of kind video lacks the times of its {frames} steps")
     return frames, height, width
 
 

@@ -1,34 +1,39 @@
 """The public message format: checked, and split into what a template reads and the media it stands for."""
 
-import base64
-import binascii
-import difflib
+import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from omni.embedding import Embedding
 from omni.errors import InputError
-from omni.media import Audio, Image, Video
+from omni.parts import Medium, decode_base64, keys_of, kind_of, medium_of, read_part
+from omni.plain import Plain, as_mapping
 
-Medium = Image | Audio | Video | Embedding
+__all__ = ["MEDIA_KEYS", "REASONING", "Medium", "Parsed", "is_single", "is_token_ids", "parse"]
 
 ROLES = ("system", "user", "assistant", "tool")
-_CLASSES = {"image": Image, "audio": Audio, "video": Video}
-# What a part may say besides its type and its value.
-_OPTIONS = {
-    "image": ("min_pixels", "max_pixels"),
-    "audio": ("sampling_rate",),
-    "video": ("fps", "num_frames", "audio"),
-}
-# OpenAI's forms, and those made after them: the kind that each holds.
-_URLS = {"image_url": "image", "audio_url": "audio", "video_url": "video"}
+# Newer and older names of roles.
+_ALIASES = {"developer": "system", "function": "tool"}
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Where an assistant's thoughts stand, in the forms of the tools that write them."""
 # What an assistant's message may have in place of content.
-_INSTEAD_OF_CONTENT = ("tool_calls", "reasoning_content")
-_TYPES = ("text", "image", "audio", "video", *_URLS, "input_audio")
+_INSTEAD_OF_CONTENT = ("tool_calls", *REASONING)
+MEDIA_KEYS = {f"{kind}{s}": kind for kind in ("image", "video", "audio") for s in ("s", "")}
+"""Media beside a message's content, as ollama has them: they come before its text."""
+# What other tools put beside content, and the form to use.
+_REFUSED = {
+    **dict.fromkeys(("file", "files", "attachments", "experimental_attachments", "documents", "media", "medias"), ""),
+    "tools": "the declaration of tools is not a part of a message; write it into the system message",
+    "functions": "the declaration of tools is not a part of a message; write it into the system message",
+    "system": "write a message of role system",
+    "messages": "a message does not hold messages",
+}
+_TAG = re.compile(r"<(image|video|audio)>")
+# What base64 of the usual formats begins with: JPEG, PNG, GIF, RIFF.
+BARE_BASE64 = re.compile(r"(?:/9j/|iVBORw0K|R0lGOD|UklGR)[A-Za-z0-9+/_=\s-]{40,}\Z")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,17 +56,19 @@ def parse(messages: Any) -> Parsed:
         messages: dicts of `role` and `content`; content is a string or a list of parts. A part is a string or a dict
             whose `type` names the key of its value: `text`, `image`, `audio`, `video`, or OpenAI's `image_url` and
             `input_audio`. Values are whatever `omni.Image`, `omni.Audio` and `omni.Video` take, these themselves, or
-            an `omni.Embedding`. Options: `min_pixels`, `max_pixels` of an image; `sampling_rate` of audio; `fps`,
-            `num_frames`, `audio` of a video. Other keys of a message are for the template.
+            an `omni.Embedding`; options are the fields of these. Lists `images`, `videos` and `audios` beside content
+            come before its text. Arguments of tool calls may be JSON text. Other keys of a message are for the
+            template.
 
     Raises:
-        InputError: `bad_messages`, `bad_role`, `bad_content`, `bad_part`, `unknown_key`, `bad_option`,
-            `wrong_medium` or `bad_base64`.
+        InputError: `bad_messages`, `bad_role`, `bad_content`, `bad_part`, `bad_tool_call`, `unknown_key`,
+            `bad_option`, `wrong_medium`, `bad_base64`, or the codes of `omni.Image`, `omni.Audio` and `omni.Video`.
     """
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence) or not messages:
-        raise InputError("bad_messages", f"messages must be a non-empty list of dicts, got {_kind(messages)}")
+        raise InputError("bad_messages", f"messages must be a non-empty list of dicts, got {kind_of(messages)}")
     media: list[Medium] = []
-    return Parsed(tuple(_message(message, media) for message in messages), tuple(media))
+    plain = Plain()
+    return Parsed(tuple(_message(message, media, plain) for message in messages), tuple(media))
 
 
 def is_token_ids(conversation: Any) -> bool:
@@ -81,142 +88,135 @@ def is_single(messages: Any) -> bool:
         return messages.ndim < 2
     if not isinstance(messages, Sequence) or isinstance(messages, str | bytes) or not messages:
         raise InputError("bad_messages", "give a non-empty list of messages, of token ids, or of such lists")
-    return isinstance(messages[0], Mapping | int | np.integer)
+    return isinstance(as_mapping(messages[0]), Mapping | int | np.integer)
 
 
-def _message(message: Any, media: list[Medium]) -> dict[str, Any]:
+def _message(message: Any, media: list[Medium], plain: Plain) -> dict[str, Any]:
+    message = as_mapping(message)
     if not isinstance(message, Mapping):
-        raise InputError("bad_messages", f"a message must be a dict with role and content, got {_kind(message)}")
-    role = message.get("role")
-    if not isinstance(role, str) or role not in ROLES:
-        shown = repr(role[:40]) if isinstance(role, str) else _kind(role)
-        raise InputError("bad_role", f"a message's role must be one of {', '.join(ROLES)}, got {shown}")
+        raise InputError("bad_messages", f"a message must be a dict with role and content, got {kind_of(message)}")
+    role = _role(message.get("role"))
+    others: dict[str, Any] = {}
+    beside: list[tuple[str, Any]] = []
+    for key, value in message.items():
+        if not isinstance(key, str):
+            raise InputError("bad_messages", f"a message has a key that is not a string but {kind_of(key)}")
+        if key in ("role", "content") or value is None:
+            continue
+        if key in MEDIA_KEYS:
+            beside += _beside(key, value)
+        elif key in _REFUSED:
+            form = _REFUSED[key] or "write media as parts of its content"
+            raise InputError("unknown_key", f"a message has no {key!r}: {form}")
+        else:
+            others[plain.text(key)] = plain.copy(value, f"the message's {key[:40]!r}")
+    parts = [_medium_beside(kind, value, media) for kind, value in beside]
+    content = _content(message, role, bool(parts), others, media, plain)
+    if parts:
+        texts = [content] if isinstance(content, str) else [part.get("text", "") for part in content]
+        if any(_TAG.search(text) for text in texts):
+            raise InputError(
+                "bad_content", "tags such as <image> do not stand for media: write parts in the order of the content"
+            )
+        content = parts + ([{"type": "text", "text": content}] if isinstance(content, str) else content)
+    _thoughts(others, content)
+    if isinstance(content, list):
+        content = [part for part in content if part["type"] != "thinking"]
+    _tool_calls(others)
+    return {**others, "role": role, "content": content}
+
+
+def _role(role: Any) -> str:
+    if isinstance(role, str) and _ALIASES.get(role, role) in ROLES:
+        return str.__str__(_ALIASES.get(role, role))
+    shown = repr(role[:40]) if isinstance(role, str) else kind_of(role)
+    raise InputError("bad_role", f"a message's role must be one of {', '.join(ROLES)}, got {shown}")
+
+
+def _content(
+    message: Mapping[str, Any], role: str, shows: bool, others: dict[str, Any], media: list[Medium], plain: Plain
+) -> str | list[dict[str, Any]]:
     content = message.get("content")
+    if content is None and role == "assistant" and isinstance(others.get("refusal"), str):
+        # OpenAI's reply that declines has its text here.
+        return others.pop("refusal")
     if content is None:
-        # What calls tools, or has only thought so far, may say nothing.
-        if role != "assistant" or not any(message.get(key) for key in _INSTEAD_OF_CONTENT):
-            keys = ", ".join(repr(key) for key in message)
-            raise InputError("bad_content", f"a message of role {role} has no content; its keys are {keys}")
-        content = ""
-    elif isinstance(content, list | tuple):
-        content = [_part(part, media) for part in content]
-    elif not isinstance(content, str):
-        raise InputError("bad_content", f"content must be a string or a list of parts, got {_kind(content)}")
-    return {**message, "content": content}
+        # What calls tools, or has only thought so far, may say nothing; nor need what shows media.
+        says = role == "assistant" and any(others.get(key) for key in (*_INSTEAD_OF_CONTENT, "function_call"))
+        if not says and not shows:
+            raise InputError("bad_content", f"a message of role {role} has no content; its keys are {keys_of(message)}")
+        return ""
+    if isinstance(content, str):
+        return plain.text(content)
+    if isinstance(content, list | tuple):
+        return [read_part(part, media, plain) for part in content]
+    raise InputError("bad_content", f"content must be a string or a list of parts, got {kind_of(content)}")
 
 
-def _part(part: Any, media: list[Medium]) -> dict[str, Any]:
-    """A part as a template reads it; its medium goes to the list."""
-    if isinstance(part, str):
-        return {"type": "text", "text": part}
-    if not isinstance(part, Mapping):
-        raise InputError("bad_part", f"a part of a content list must be a string or a dict, got {_kind(part)}")
-    key = _type(part)
-    kind = "audio" if key == "input_audio" else _URLS.get(key, key)
-    options = _OPTIONS.get(kind, ())
-    _refuse_unknown(part, ("type", key, *options), key)
-    value = part.get(key)
+def _beside(key: str, value: Any) -> list[tuple[str, Any]]:
+    """Media beside content: their kinds and values."""
+    kind = MEDIA_KEYS[key]
+    values = list(value) if key.endswith("s") and isinstance(value, list | tuple) else [value]
+    if key.endswith("s") and not isinstance(value, list | tuple):
+        raise InputError("bad_content", f"{key} beside content must be a list, got {kind_of(value)}")
+    return [(kind, one) for one in values]
+
+
+def _medium_beside(kind: str, value: Any, media: list[Medium]) -> dict[str, Any]:
+    if isinstance(value, str) and len(value) > 64 and BARE_BASE64.match(value):
+        value = decode_base64(value, f"an {kind} beside content")
+    if isinstance(value, Mapping) and "url" in value:
+        value = value["url"]
     if value is None:
-        keys = ", ".join(repr(k) for k in part)
-        raise InputError("bad_part", f"a part of type {key} must have the key {key!r}; its keys are {keys}")
-    if kind == "text":
-        if not isinstance(value, str):
-            raise InputError("bad_part", f"the text of a part must be a string, got {_kind(value)}")
-        return {"type": "text", "text": value}
-    if key in _URLS:
-        value = _url(value, key)
-    elif key == "input_audio":
-        value = _input_audio(value)
-    given = {name: _option(name, part[name]) for name in options if part.get(name) is not None}
-    media.append(_medium(kind, value, given))
+        raise InputError("bad_content", f"a {kind} beside content is None")
+    media.append(medium_of(kind, value, {}))
     return {"type": kind, kind: True}
 
 
-def _type(part: Mapping[str, Any]) -> str:
-    """What a part is: by its type, or by its one telling key."""
-    if "type" not in part:
-        # A video's own key comes before `audio`, which is its option then.
-        found = [key for key in ("video", *_TYPES) if key in part]
-        if not found:
-            keys = ", ".join(repr(key) for key in part) or "none"
-            raise InputError("bad_part", f"a part must have a type, one of {', '.join(_TYPES)}; its keys: {keys}")
-        return found[0]
-    given = part["type"]
-    if not isinstance(given, str):
-        raise InputError("bad_part", f"a part's type must be a string, got {_kind(given)}")
-    if given not in _TYPES:
-        nearest = difflib.get_close_matches(given, _TYPES, n=1, cutoff=0.0)[0]
-        raise InputError("bad_part", f"a part's type {given[:40]!r} is not known; the nearest is {nearest!r}")
-    return given
+def _thoughts(others: dict[str, Any], content: str | list[dict[str, Any]]) -> None:
+    """Puts an assistant's thoughts where templates look for them; where a tool wrote them they stay too."""
+    parts = [part["text"] for part in content if part["type"] == "thinking"] if isinstance(content, list) else []
+    texts = [others[key] for key in REASONING if isinstance(others.get(key), str) and others[key]]
+    if parts and texts:
+        raise InputError("bad_part", f"thoughts are given twice: as parts, and as the message's {REASONING[0]}")
+    if len(set(texts)) > 1:
+        raise InputError("bad_content", f"thoughts are given twice, and differ: give {REASONING[0]} alone")
+    if parts or texts:
+        others[REASONING[0]] = "".join([*parts, *texts[:1]])
 
 
-def _refuse_unknown(given: Mapping[Any, Any], known: Sequence[str], what: str) -> None:
-    for key in given:
-        if key not in known:
-            nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
-            shown = repr(str(key)[:40])
-            raise InputError("unknown_key", f"{what} has no {shown}; the nearest key that it has is {nearest!r}")
+def _tool_calls(others: dict[str, Any]) -> None:
+    """Checks the calls of tools; the older form of one call becomes the newer."""
+    old = others.pop("function_call", None)
+    if old is not None:
+        if others.get("tool_calls"):
+            raise InputError("bad_tool_call", "a message has both function_call and tool_calls: give the latter alone")
+        others["tool_calls"] = [{"type": "function", "function": old}]
+    calls = others.get("tool_calls")
+    if not calls:
+        return
+    if not isinstance(calls, list):
+        raise InputError("bad_tool_call", f"tool_calls must be a list of dicts, got {kind_of(calls)}")
+    for call in calls:
+        function = call.get("function", call) if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise InputError("bad_tool_call", "a tool call must be a dict with a function of a name and arguments")
+        arguments = function.get("arguments")
+        if arguments is None or arguments == "":
+            function["arguments"] = {}
+        elif isinstance(arguments, str):
+            _check_arguments(arguments)
+        elif not isinstance(arguments, dict):
+            raise InputError("bad_tool_call", f"a tool call's arguments must be a dict, got {kind_of(arguments)}")
 
 
-def _option(name: str, value: Any) -> Any:
-    """A part's option, checked."""
-    if name == "audio":
-        if isinstance(value, Embedding | Image | Video):
-            raise InputError("wrong_medium", f"a video's audio must be True, False or a recording, got {_kind(value)}")
-        return value
-    number = None
-    if isinstance(value, Real) and not isinstance(value, bool):
-        if name == "fps":
-            number = float(value)
-        elif isinstance(value, Integral):
-            number = int(value)
-    if number is None or not 0 < number < float("inf"):
-        wanted = "number" if name == "fps" else "whole number"
-        shown = repr(value)[:40] if isinstance(value, Real) else _kind(value)
-        raise InputError("bad_option", f"{name} must be a {wanted} above 0, got {shown}")
-    return number
-
-
-def _medium(kind: str, value: Any, options: dict[str, Any]) -> Medium:
-    """A value as a wrapped medium of its kind."""
-    if isinstance(value, Embedding):
-        if value.kind != kind:
-            raise InputError("wrong_medium", f"a part of type {kind} holds an embedding of kind {value.kind}")
-        if options:
-            raise InputError("bad_option", f"{next(iter(options))} is for reading a medium; an embedding has been read")
-        return value
-    if isinstance(value, Image | Audio | Video):
-        if not isinstance(value, _CLASSES[kind]):
-            raise InputError("wrong_medium", f"a part of type {kind} holds an omni.{type(value).__name__}")
-        return replace(value, **options)
-    return _CLASSES[kind](value, **options)
-
-
-def _url(value: Any, key: str) -> str:
-    """`{"url": ...}`, or the address itself: http(s), data URI or path."""
-    if isinstance(value, Mapping):
-        _refuse_unknown(value, ("url", "detail"), key)
-        if value.get("detail", "auto") != "auto":
-            raise InputError("bad_option", f"{key}: detail is not supported; set min_pixels or max_pixels beside it")
-        value = value.get("url")
-    if not isinstance(value, str) or not value:
-        raise InputError("bad_part", f"{key} must be an address or a dict with one as its url")
-    return value
-
-
-def _input_audio(value: Any) -> bytes | str:
-    """`{"data": base64, "format": ...}`; the format shows in the data."""
-    if not isinstance(value, Mapping) or not isinstance(value.get("data"), str):
-        raise InputError("bad_part", "input_audio must be a dict with base64 text as its data")
-    _refuse_unknown(value, ("data", "format"), "input_audio")
-    if value["data"].startswith("data:"):
-        return value["data"]
+def _check_arguments(text: str) -> None:
+    """Refuses the JSON text of arguments that holds no object."""
+    message = "a tool call's arguments are text that is not a JSON object"
     try:
-        return base64.b64decode("".join(value["data"].split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise InputError("bad_base64", "the data of input_audio is not base64") from None
-
-
-def _kind(value: Any) -> str:
-    """What a value is, for a message: no contents, no addresses."""
-    return "nothing" if value is None else f"a {type(value).__name__}"
+        value = json.loads(text, parse_int=float)
+    except (ValueError, RecursionError):
+        raise InputError("bad_tool_call", message) from None
+    if not isinstance(value, dict):
+        raise InputError("bad_tool_call", message)
+    Plain().copy(value, "a tool call's arguments")

@@ -21,6 +21,7 @@ from omni.generation.engine import Engine
 from omni.generation.run import Options, Row, run, text_stream
 from omni.inputs import Inputs
 from omni.layout import Layout, MediaLayout
+from omni.media import is_samples
 from omni.messages import is_single
 from omni.prompt_builder import prepare
 from omni.reply import Reply, reply
@@ -144,7 +145,7 @@ class Model:
         """
         check_batch_size(batch_size)
         access = self.access(**reading)
-        if not isinstance(media, list | tuple):
+        if not isinstance(media, list | tuple) or is_samples(media):
             return self.media.encode([self.media.read(media, access)])[0]
         return list(self.media.stream(media, batch_size, access))
 
@@ -329,7 +330,7 @@ class Model:
         transcriber = Transcriber(
             self, language, context, stretch_seconds, max_new_tokens, batch_size, progress, access
         )
-        single = not isinstance(audio, list | tuple)
+        single = not isinstance(audio, list | tuple) or is_samples(audio)
         found = []
         for result in transcriber.run([audio] if single else audio):
             if isinstance(result, InputError):

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Integer
 
+from omni.completeness import render_whole
 from omni.embedding import Embedding
 from omni.encoding import Features
 from omni.errors import InputError
-from omni.inputs import Inputs, check_kind, check_media, from_layout, media_layout
+from omni.inputs import Inputs, check_kind, check_media, from_layout, media_layout, placeholders
 from omni.messages import Parsed, is_token_ids, parse
 from omni.spoken import Spoken, encode_after
 from omni.template import Rendered
-from processors import Access
+from processors import Access, Limits
 
 if TYPE_CHECKING:
     from omni.model import Model
@@ -47,7 +48,9 @@ def prepare(
     parsed = [None if is_token_ids(one) else parse(one) for one in conversations]
     for medium in (medium for one in parsed if one is not None for medium in one.media):
         check_kind(medium.kind if isinstance(medium, Embedding) else type(medium).__name__.lower(), model.config)
-    prompts = [None if one is None else _tokenized(model, one, add_generation_prompt, before) for one in parsed]
+    prompts = [
+        None if one is None else _tokenized(model, one, add_generation_prompt, before, access.limits) for one in parsed
+    ]
     lengths = [0 if prompt is None else len(prompt[1]) for prompt in prompts]
     owners = [i for i, one in enumerate(parsed) if one is not None for _ in one.media]
     most = None if model.config.text is None else model.config.text.max_position_embeddings
@@ -80,16 +83,23 @@ def prepare(
             inputs.append(replace(model.from_ids(prompt_ids), prompt=rendered.plain, prompt_ids=tuple(prompt_ids)))
             continue
         layout = model.lay_out(prompt_ids, [media_layout(embedding) for embedding in embeddings])
-        inputs.append(from_layout(layout, embeddings, rendered.plain, prompt_ids))
+        vocabulary = None if model.config.text is None else model.config.text.vocab_size
+        inputs.append(from_layout(layout, embeddings, rendered.plain, prompt_ids, vocabulary))
     return inputs
 
 
 def _tokenized(
-    model: "Model", parsed: Parsed, add_generation_prompt: bool, before: Spoken | None
+    model: "Model", parsed: Parsed, add_generation_prompt: bool, before: Spoken | None, limits: Limits
 ) -> tuple[Rendered, list[int]]:
     if model.tokenizer is None:
         raise InputError("no_tokenizer", "the checkpoint directory has no tokenizer; give token ids instead")
-    rendered = model.template.render(
-        parsed.messages, model.tokenizer.control_tokens, add_generation_prompt=add_generation_prompt
+    rendered, _ = render_whole(
+        model.template,
+        parsed.messages,
+        model.tokenizer.control_tokens,
+        add_generation_prompt=add_generation_prompt,
+        placeholders=placeholders(model.config, model.tokenizer.control_tokens),
+        limits=limits,
     )
-    return rendered, encode_after(rendered, model.tokenizer, before)
+    most = None if model.config.text is None else model.config.text.max_position_embeddings
+    return rendered, encode_after(rendered, model.tokenizer, before, most)

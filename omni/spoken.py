@@ -33,14 +33,14 @@ def spoken(
     return Spoken(plain + answer, (*prompt_ids, *answer_ids))
 
 
-def encode_after(rendered: Rendered, tokenizer: Tokenizer, before: Spoken | None) -> list[int]:
-    """The tokens of a prompt, with those of what was spoken before as they were.
+def encode_after(rendered: Rendered, tokenizer: Tokenizer, before: Spoken | None, most: int | None = None) -> list[int]:
+    """The tokens of a prompt, up to so many, with those of what was spoken before as they were.
 
     A template that changes earlier turns, and a prompt that goes on without a control token, are encoded afresh.
     """
     if before is None or not rendered.plain.startswith(before.plain):
-        return tokenizer.encode_prompt(rendered.text, rendered.mark)
+        return tokenizer.encode_prompt(rendered.text, rendered.mark, most)
     rest = rendered.cut([len(before.plain)])[1]
     if not rest.startswith(tuple(tokenizer.control_tokens)):
-        return tokenizer.encode_prompt(rendered.text, rendered.mark)
-    return [*before.prompt_ids, *tokenizer.encode_prompt(rest, rendered.mark)]
+        return tokenizer.encode_prompt(rendered.text, rendered.mark, most)
+    return [*before.prompt_ids, *tokenizer.encode_prompt(rest, rendered.mark, most)]

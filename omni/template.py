@@ -9,26 +9,22 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cache
 from importlib.resources import files
 from itertools import chain
 from os import PathLike
 from pathlib import Path
-from typing import Any, NoReturn
-
-import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing import Any
 
 from omni.config import read_json
 from omni.errors import CheckpointError, InputError
+from omni.sandbox import Meter, TemplateLimit, metered
+from omni.template_program import LONGEST_SOURCE, compile_template
 from omni.tokenizer import ControlTokens
+from processors.limits import DEFAULT_LIMITS, Limits
 
 # Unicode's private use areas: no text needs them, and a mark must be a character that the messages do not hold.
-_PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
+PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
+_ADDRESS = re.compile(r"( at)? 0x[0-9a-fA-F]+")
 
 
 @dataclass(frozen=True)
@@ -67,42 +63,49 @@ class ChatTemplate:
     Args:
         source: Jinja source.
         named_tokens: texts of tokens that templates know by name, such as `eos_token`.
+        limits: time and output of a rendering that brings no limits of its own.
+
+    Attributes:
+        program: the template, and what its source tells of it.
 
     Raises:
-        CheckpointError: the source is not a template.
+        CheckpointError: the source is not a template, or is longer or deeper than any that are used.
     """
 
-    def __init__(self, source: str, named_tokens: Mapping[str, str] | None = None):
-        self.source, self._named_tokens = source, dict(named_tokens or {})
-        try:
-            self._template = _environment().from_string(source)
-        except jinja2.TemplateSyntaxError as error:
-            message = f"the chat template, line {error.lineno}: {error.message}"
-            raise CheckpointError(message, code="bad_template") from error
+    def __init__(self, source: str, named_tokens: Mapping[str, str] | None = None, *, limits: Limits = DEFAULT_LIMITS):
+        self.source, self._named_tokens, self._limits = source, dict(named_tokens or {}), limits
+        self.program = compile_template(source)
 
     @classmethod
-    def from_directory(cls, directory: str | PathLike[str], default: str = "omni.jinja") -> "ChatTemplate":
+    def from_directory(
+        cls, directory: str | PathLike[str], default: str = "omni.jinja", *, limits: Limits = DEFAULT_LIMITS
+    ) -> "ChatTemplate":
         """The template of a checkpoint directory.
 
         Args:
             directory: where chat_template.jinja, chat_template.json or tokenizer_config.json may hold one.
             default: file name in omni/assets/templates of the family's own, for a directory that has none.
+            limits: time and output of renderings.
 
         Raises:
             CheckpointError: a file is damaged, or holds several templates and none named `default`.
         """
         path = Path(directory)
         named_tokens = _named_tokens(read_json(path / "tokenizer_config.json", required=False))
-        if (path / "chat_template.jinja").is_file():
+        own = path / "chat_template.jinja"
+        if own.is_file():
+            if own.stat().st_size > 4 * LONGEST_SOURCE:
+                raise CheckpointError("chat_template.jinja is longer than any template", code="bad_template")
             try:
-                return cls((path / "chat_template.jinja").read_text("utf-8"), named_tokens)
+                return cls(own.read_text("utf-8"), named_tokens, limits=limits)
             except UnicodeDecodeError as error:
                 raise CheckpointError(f"chat_template.jinja is not UTF-8 text: {error}", code="bad_template") from error
         for name in ("chat_template.json", "tokenizer_config.json"):
             found = read_json(path / name, required=False).get("chat_template")
             if found:
-                return cls(_default_of(found, name), named_tokens)
-        return cls((files("omni") / "assets" / "templates" / default).read_text("utf-8"), named_tokens)
+                return cls(_default_of(found, name), named_tokens, limits=limits)
+        family = (files("omni") / "assets" / "templates" / default).read_text("utf-8")
+        return cls(family, named_tokens, limits=limits)
 
     def render(
         self,
@@ -110,6 +113,7 @@ class ChatTemplate:
         control_tokens: Mapping[str, int],
         *,
         add_generation_prompt: bool = True,
+        limits: Limits | None = None,
     ) -> Rendered:
         """Renders a conversation.
 
@@ -118,27 +122,92 @@ class ChatTemplate:
             control_tokens: the tokenizer's; in an assistant's messages those that are not special stay what they are,
                 since the model wrote them.
             add_generation_prompt: end with the opening of the assistant's turn.
+            limits: how long it may take and how much it may write; those of the template when None.
 
         Raises:
-            InputError: `template_error`, when the template refuses the conversation or fails.
+            InputError: `template_error`, when the template refuses the conversation or fails; `template_limit`, when
+                it takes more time, steps or memory, or writes more, than it may.
         """
-        mark = _unused_character(chain([self.source], _strings(messages)))
+        mark = _unused_character(chain([self.source], strings(messages)))
         special = control_tokens.special if isinstance(control_tokens, ControlTokens) else frozenset(control_tokens)
         guard = _Guard(tuple(control_tokens), frozenset(control_tokens) - special, mark)
+        limits = limits or self._limits
+        texts = [len(text) for text in strings(messages)]
+        guarded = [guard.message(message) for message in messages]
+        # Templates copy what they are given, some of them all that came before for each message.
+        meter = Meter(limits.template_seconds, limits.template_characters, 4 * sum(texts) * (16 + len(texts)))
         try:
-            text = self._template.render(
-                messages=[guard.message(message) for message in messages],
+            text = self._run(
+                meter,
+                messages=guarded,
                 add_generation_prompt=add_generation_prompt,
                 tools=None,
                 documents=None,
                 **self._named_tokens,
             )
+        except TemplateLimit as error:
+            raise InputError("template_limit", f"the chat template was stopped: {error}") from None
         except Exception as error:
             # A template is a program from a checkpoint: it can fail in any way. Object addresses are not for users.
-            reason = re.sub(r" at 0x[0-9a-f]+", "", str(error)).replace(mark, "") or type(error).__name__
-            raise InputError("template_error", f"the chat template refused the conversation: {reason}") from error
+            reason = " ".join(_ADDRESS.sub("", str(error)[:1000]).replace(mark, "").split()) or type(error).__name__
+            reason = reason.encode("utf-8", "replace").decode("utf-8")
+            raise InputError("template_error", f"the chat template refused the conversation: {reason}") from None
         # `tojson(ensure_ascii=true)` writes the mark as an escape.
-        return Rendered(text.replace(_escape(mark), mark), mark)
+        return Rendered(text.replace(escape(mark), mark), mark)
+
+    def _run(self, meter: Meter, **variables: Any) -> str:
+        pieces, template = [], self.program.template
+        with metered(meter):
+            for piece in template.root_render_func(template.new_context(variables)):
+                meter.write(piece)
+                pieces.append(piece)
+        return "".join(pieces)
+
+
+class MediumPart(dict[str, Any]):
+    """A medium in a message, as templates read it, that writes down when one looks at it.
+
+    Args:
+        part: its type, and the key of that name.
+        index: which medium it is.
+        seen: where that is written.
+    """
+
+    def __init__(self, part: Mapping[str, Any], index: int, seen: list[int]):
+        super().__init__(part)
+        self._look = lambda: seen.append(index)
+
+    def __getitem__(self, key: str) -> Any:
+        self._look()
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self._look()
+        return super().__contains__(key)
+
+    def __iter__(self) -> Iterator[str]:
+        self._look()
+        return super().__iter__()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As a dict's."""
+        self._look()
+        return super().get(key, default)
+
+    def keys(self) -> Any:
+        """As a dict's."""
+        self._look()
+        return super().keys()
+
+    def values(self) -> Any:
+        """As a dict's."""
+        self._look()
+        return super().values()
+
+    def items(self) -> Any:
+        """As a dict's."""
+        self._look()
+        return super().items()
 
 
 class _Guard:
@@ -168,12 +237,16 @@ class _Guard:
         return {"role": message.get("role"), **guarded}
 
     def _part(self, part: Any, beginnings: re.Pattern[str]) -> Any:
+        if isinstance(part, MediumPart):
+            return part  # it holds nothing of a user's
         guarded = self._walk(part, beginnings)
         return guarded | {"type": part["type"]} if isinstance(part, Mapping) and "type" in part else guarded
 
     def _walk(self, value: Any, beginnings: re.Pattern[str]) -> Any:
         if isinstance(value, str):
             return self._string(value, beginnings)
+        if isinstance(value, MediumPart):
+            return value
         if isinstance(value, Mapping):
             return {
                 self._key(key, beginnings) if isinstance(key, str) else key: self._walk(inner, beginnings)
@@ -199,27 +272,19 @@ class _Guard:
         return guarded
 
 
-class _Generation(Extension):
-    """`{% generation %}` encloses what a model is trained to write; for rendering it is a scope like any other."""
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        line = next(parser.stream).lineno
-        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
-
-
-def _strings(value: Any) -> Iterator[str]:
+def strings(value: Any) -> Iterator[str]:
     """Every string inside."""
     if isinstance(value, str):
         yield value
+    elif isinstance(value, MediumPart):
+        yield from dict.keys(value)
     elif isinstance(value, Mapping):
-        yield from chain.from_iterable(_strings(inner) for item in value.items() for inner in item)
+        yield from chain.from_iterable(strings(inner) for item in value.items() for inner in item)
     elif isinstance(value, list | tuple):
-        yield from chain.from_iterable(map(_strings, value))
+        yield from chain.from_iterable(map(strings, value))
 
 
-def _escape(character: str) -> str:
+def escape(character: str) -> str:
     """As JSON writes it in ASCII."""
     return json.dumps(character)[1:-1]
 
@@ -227,8 +292,8 @@ def _escape(character: str) -> str:
 def _unused_character(strings: Iterable[str]) -> str:
     text = "\n".join(strings)
     used = set(text)
-    free = (chr(code) for code in chain(*_PRIVATE_USE) if chr(code) not in used)
-    found = next((character for character in free if _escape(character) not in text), None)
+    free = (chr(code) for code in chain(*PRIVATE_USE) if chr(code) not in used)
+    found = next((character for character in free if escape(character) not in text), None)
     if found is None:
         raise InputError("bad_text", "the messages hold every private-use character of Unicode")
     return found
@@ -253,34 +318,3 @@ def _named_tokens(config: Mapping[str, Any]) -> dict[str, str]:
     tokens = {key: value for key, value in config.items() if key.endswith("_token")}
     texts = {key: value.get("content") if isinstance(value, Mapping) else value for key, value in tokens.items()}
     return {key: text for key, text in texts.items() if isinstance(text, str)}
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    """What published templates are written for: the settings and helpers that transformers gives them."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = _strftime_now
-    return environment
-
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    # Jinja's own escapes <, > and & for HTML.
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _raise(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
-def _strftime_now(format: str) -> str:
-    return datetime.now().strftime(format)

@@ -11,6 +11,7 @@ from omni.embedding import Embedding
 from omni.encoding import as_medium
 from omni.errors import InputError, check_batch_size, shown
 from omni.inputs import Inputs
+from omni.media import is_samples
 from omni.messages import is_token_ids
 from processors import Access
 from processors.access import DEFAULT_ACCESS
@@ -28,7 +29,7 @@ def embed(
 ) -> Float32[np.ndarray, "width"] | Float32[np.ndarray, "items width"]:
     """The last hidden state of one prompt or of many, of length 1; see `Model.embed`."""
     check_batch_size(batch_size)
-    single = not isinstance(inputs, list | tuple) or _is_messages(inputs) or _is_ids(inputs)
+    single = not isinstance(inputs, list | tuple) or _is_messages(inputs) or _is_ids(inputs) or is_samples(inputs)
     items = [inputs] if single else list(inputs)
     found = [np.zeros((0, model.engine.width), np.float32)]
     for start in range(0, len(items), batch_size):
@@ -71,7 +72,7 @@ def _is_messages(value: Any) -> bool:
 def _is_ids(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.ndim == 1 and value.dtype.kind in "iu"
-    return isinstance(value, list | tuple) and is_token_ids(value)
+    return isinstance(value, list | tuple) and is_token_ids(value) and not is_samples(value)
 
 
 def _punctuated(instruction: str) -> str:

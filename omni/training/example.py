@@ -8,10 +8,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
 from encoders.layout import audio_token_count
+from omni.completeness import render_whole
 from omni.config import ModelConfig
 from omni.embedding import Embedding
 from omni.encoding import Features, MediaEncoder, as_medium
 from omni.errors import InputError
+from omni.inputs import check_ids, placeholders
 from omni.layout import MediaLayout, Span
 from omni.messages import parse
 from omni.model import Model
@@ -101,8 +103,11 @@ def make_example(model: Model, messages: Sequence[Mapping[str, Any]]) -> Example
         ids += [token + _SAID for token in tokens[:said]] + tokens[said:]
     layout = model.lay_out(ids, [_media_layout(f, track, config) for f, track in zip(media, tracks, strict=True)])
     learned = layout.token_ids >= _SAID
+    token_ids = np.where(learned, layout.token_ids - _SAID, layout.token_ids)
+    if config.text is not None:
+        check_ids(token_ids, config.text.vocab_size)
     return Example(
-        np.where(learned, layout.token_ids - _SAID, layout.token_ids),
+        token_ids,
         layout.position_ids,
         learned,
         tuple(media),
@@ -115,11 +120,13 @@ def _render(model: Model, messages: Sequence[Mapping[str, Any]]) -> tuple[Render
     """The whole conversation, and where in its plain text answers begin and end."""
     assert model.tokenizer is not None
 
-    def rendered(count: int, prompt: bool) -> Rendered:
-        control = model.tokenizer.control_tokens  # type: ignore[union-attr]
-        return model.template.render(messages[:count], control, add_generation_prompt=prompt)
+    control = model.tokenizer.control_tokens
+    media = placeholders(model.config, control)
+    whole, form = render_whole(model.template, messages, control, add_generation_prompt=False, placeholders=media)
 
-    whole = rendered(len(messages), False)
+    def rendered(count: int, prompt: bool) -> Rendered:
+        return model.template.render(form[:count], control, add_generation_prompt=prompt)
+
     cuts: list[int] = []
     turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     for i in turns:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from omni.embedding import Embedding
+from omni.errors import InputError
 from omni.inputs import Inputs, from_layout, media_layout
 from omni.layout import SpecialTokens, lay_out
 
@@ -34,6 +35,15 @@ def test_another_medium_of_the_same_shape_is_not_shared():
     picture, other = (Embedding("image", rows(2), None, (1, 2, 4)) for _ in range(2))
     assert inputs([1, IMAGE, 2], picture).shared_prefix(inputs([1, IMAGE, 2], picture)) == 4
     assert inputs([1, IMAGE, 2], picture).shared_prefix(inputs([1, IMAGE, 2], other)) == 1
+
+
+def test_ids_that_the_decoder_has_no_row_for_are_refused():
+    layout = lay_out([1, IMAGE, 99], [media_layout(Embedding("image", rows(2), None, (1, 2, 4)))], SPECIAL, 13.0, 2)
+    assert len(from_layout(layout, (), "", [], IMAGE + 1).token_ids) == 4
+    for vocabulary in (IMAGE, 99):
+        with pytest.raises(InputError, match=f"outside 0..{vocabulary - 1}") as caught:
+            from_layout(layout, (), "", [], vocabulary)
+        assert caught.value.code == "bad_token_ids"
 
 
 @pytest.mark.parametrize("width, shared", [(2, True), (40, False)])

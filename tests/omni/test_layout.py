@@ -148,6 +148,10 @@ def test_media_of_different_kinds_need_not_keep_their_order():
         ([IMAGE], [MediaLayout("image", 3, (1, 2, 2))], "bad_embedding"),
         ([IMAGE], [MediaLayout("image", 3)], "bad_embedding"),
         ([VIDEO], [MediaLayout("video", 1, (1, 2, 2))], "bad_embedding"),
+        ([VIDEO], [MediaLayout("video", 1, (1, 2, 2), float("nan"))], "bad_embedding"),
+        ([IMAGE], [MediaLayout("image", 12, (-1, -6, 8))], "bad_embedding"),
+        ([IMAGE], [MediaLayout("image", 6, (1, 5, 7))], "bad_embedding"),
+        ([IMAGE], [MediaLayout("image", 0, (0, 2, 2))], "bad_embedding"),
     ],
 )
 def test_what_does_not_fit_is_refused(prompt, media, code):

@@ -143,7 +143,7 @@ def test_other_keys_of_a_message_are_for_the_template():
         (user({"type": "video", "video": "a.mp4", "num_frames": -1}), "bad_option"),
         (user({"type": "image", "image": Audio("a.wav")}), "wrong_medium"),
         (user({"type": "video", "video": "a.mp4", "audio": Image("a.png")}), "wrong_medium"),
-        (user({"type": "image_url", "image_url": {"url": "http://a", "detail": "low"}}), "bad_option"),
+        (user({"type": "image_url", "image_url": {"url": "http://a", "detail": "lowest"}}), "bad_option"),
         (user({"type": "image_url", "image_url": {"uri": "http://a"}}), "unknown_key"),
         (user({"type": "image_url", "image_url": {}}), "bad_part"),
         (user({"type": "input_audio", "input_audio": "AA=="}), "bad_part"),
@@ -160,3 +160,19 @@ def test_unknown_keys_name_the_nearest():
         parse(user({"type": "image", "image": "a.png", "max_pixel": 9}))
     with pytest.raises(InputError, match="'images' is not known; the nearest is 'image'"):
         parse(user({"type": "images", "images": "a.png"}))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"min_pixels": 64 * 64, "max_pixels": 64 * 64},
+        {"min_pixels": 64 * 64, "total_pixels": 4 * 64 * 64},
+        {"min_pixels": 320 * 320, "max_pixels": 320 * 320, "fps": 1.0},
+    ],
+)
+def test_the_budget_of_a_part_reaches_the_processor(model, options):
+    frames = np.random.default_rng(0).integers(0, 256, (4, 160, 160, 3), np.uint8)
+    medium = only({"type": "video", "video": frames, "fps": 2.0, **options})
+    direct = model.media.video(frames, **{"fps": 2.0, **options})
+    grid = model.media.read(medium).grid_thw.tolist()
+    assert grid == direct.grid_thw.tolist() != model.media.video(frames, fps=2.0).grid_thw.tolist()

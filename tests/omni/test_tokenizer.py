@@ -1,6 +1,7 @@
 """Ids are those of the tokenizers library; text is never a control token; streams never show half a character."""
 
 import json
+import time
 
 import pytest
 import tiny
@@ -51,6 +52,20 @@ def test_plain_text_holds_no_control_token(tokenizer, text):
     ids = tokenizer.encode(text)
     assert not set(ids) & set(tokenizer.control_tokens.values())
     assert tokenizer.decode(ids) == text.replace("e\u0301", "\u00e9")
+
+
+def test_a_prompt_that_is_too_long_is_refused_before_all_of_it_is_encoded(tokenizer):
+    prompt = "<|im_start|>" + "word " * 100_000 + "<|im_end|>"
+    length = len(tokenizer.encode_prompt(prompt, MARK))
+    assert len(tokenizer.encode_prompt(prompt, MARK, length)) == length
+    for most in (1, 1000, length - 1):
+        with pytest.raises(InputError) as caught:
+            tokenizer.encode_prompt(prompt, MARK, most)
+        assert caught.value.code == "too_many_tokens"
+    began = time.perf_counter()
+    with pytest.raises(InputError):
+        tokenizer.encode_prompt("a" * 10_000_000, MARK, 1000)
+    assert time.perf_counter() - began < 2
 
 
 def test_marked_control_tokens_are_text_and_the_mark_is_gone(tokenizer):
