@@ -10,7 +10,7 @@ _NULL_PID = 0x1FFF
 _BLOCK_PACKETS = 8192
 
 
-def walk_transport(walk: Walk) -> list[int]:
+def walk_transport(walk: Walk) -> None:
     """Find stretches that were cut out in the middle of a packetised frame.
 
     A counter may jump where streams were joined, or segments of one: there every track goes on with a new frame.
@@ -18,7 +18,7 @@ def walk_transport(walk: Walk) -> list[int]:
     """
     shape = _layout(walk)
     if shape is None:
-        return []
+        return
     start, size, before = shape
     counters = np.full(1 << 13, -1, np.int64)
     for place in range(start, walk.length - size + 1, size * _BLOCK_PACKETS):
@@ -30,7 +30,6 @@ def walk_transport(walk: Walk) -> list[int]:
                 raise Damaged(f"no packet begins at byte {place + first * size:,}")
             packets = packets[:first]
         _check_counters(packets, counters)
-    return []
 
 
 def _layout(walk: Walk) -> tuple[int, int, int] | None:
