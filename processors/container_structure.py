@@ -18,7 +18,8 @@ from processors.transport_structure import walk_transport
 from processors.truncation import is_truncated
 
 _MOVI_NAMES = (b"JUNK", b"LIST", b"indx", b"ix")
-_DATA_KINDS = (b"dc", b"db", b"wb", b"pc", b"tx", b"dd", b"iv", b"sb")
+_DATA_KINDS = (b"__", b"dc", b"db", b"wb", b"pc", b"tx", b"dd", b"iv", b"sb")
+_HEX = set(b"0123456789abcdefABCDEF")
 _FLV_TAGS = {8, 9, 15, 18}
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
@@ -122,7 +123,9 @@ def _walk_movi(walk: Walk, place: int, end: int, known: bool) -> tuple[int, int]
 
 
 def _is_movi_chunk(kind: bytes) -> bool:
-    return kind.startswith(_MOVI_NAMES) or (len(kind) == 4 and kind[:2].isalnum() and kind[2:].isalnum())
+    """Two digits of a stream's number, and two letters of what it is; DV has underscores there."""
+    digits, letters = kind[:2], kind[2:].replace(b"_", b"x")
+    return kind.startswith(_MOVI_NAMES) or (len(kind) == 4 and set(digits) <= _HEX and letters.isalnum())
 
 
 def _indexed(walk: Walk, start: int, size: int) -> int:
@@ -142,9 +145,11 @@ def _walk_flv(walk: Walk) -> Layout:
             layout.joints.append(layout.length)
             start = place = place + int.from_bytes(head[5:9], "big") + 4
             continue
-        if head[0] & 0x1F not in _FLV_TAGS or head[8:11] != b"\0\0\0":
-            raise Damaged(f"no tag begins at byte {place:,}")
         size = int.from_bytes(head[1:4], "big")
+        # Always 0, but for writers that number streams; those tell the size right.
+        numbered = head[8:11] != b"\0\0\0" and walk.number(place + 11 + size, 4) != 11 + size
+        if head[0] & 0x1F not in _FLV_TAGS or numbered:
+            raise Damaged(f"no tag begins at byte {place:,}")
         if head[0] & 0x1F == 18:
             _check_file_size(walk, place + 11, size)
         place += 11 + size + 4
