@@ -13,12 +13,13 @@ from processors.container_format import MATROSKA, MOV, container_format
 from processors.errors import InputError
 from processors.matroska_structure import walk_matroska
 from processors.splice import splice
-from processors.structure_walk import Damaged, Truncated, Walk
+from processors.structure_walk import Damaged, Layout, Truncated, Walk
 from processors.transport_structure import walk_transport
 from processors.truncation import is_truncated
 
 _MOVI_NAMES = (b"JUNK", b"LIST", b"indx", b"ix")
-_DATA_KINDS = (b"dc", b"db", b"wb", b"pc", b"tx", b"dd", b"iv", b"sb")
+_DATA_KINDS = (b"__", b"dc", b"db", b"wb", b"pc", b"tx", b"dd", b"iv", b"sb")
+_HEX = set(b"0123456789abcdefABCDEF")
 _FLV_TAGS = {8, 9, 15, 18}
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
@@ -48,10 +49,10 @@ def check_structure(
     try:
         if is_truncated(stream):
             raise Truncated
-        joints = _WALKS[demuxer](Walk(stream, access)) if demuxer in _WALKS else []
-        if demuxer == "flv" and joints:
-            return _without_headers(stream, joints)
-        return stream, tuple(joints)
+        layout = _WALKS[demuxer](Walk(stream, access)) if demuxer in _WALKS else None
+        if layout is None:
+            return stream, ()
+        return splice(stream, layout.pieces) if layout.pieces else stream, tuple(layout.joints)
     except Truncated:
         raise InputError(f"{kind}_truncated", f"{name} is cut short: it ends before its structure says") from None
     except Damaged as damage:
@@ -60,7 +61,7 @@ def check_structure(
         stream.seek(0)
 
 
-def _walk_mov(walk: Walk) -> list[int]:
+def _walk_mov(walk: Walk) -> None:
     """The movie header tells where everything lies: without it nothing can be read, and of two one is ignored."""
     place, kinds = 0, []
     while place + 8 <= walk.length:
@@ -78,10 +79,9 @@ def _walk_mov(walk: Walk) -> list[int]:
         raise Truncated
     if kinds.count(b"moov") > 1:
         raise Damaged("files are laid end to end, of which the first alone could be read: join them with ffmpeg")
-    return []
 
 
-def _walk_avi(walk: Walk) -> list[int]:
+def _walk_avi(walk: Walk) -> Layout:
     place, joints, chunks, indexed = 0, [], 0, 0
     while place + 12 <= walk.length:
         kind, size, form = walk.read(place, 4), walk.number(place + 4, 4, "little"), walk.read(place + 8, 4)
@@ -99,7 +99,7 @@ def _walk_avi(walk: Walk) -> list[int]:
             place += 8 + size + size % 2
     if indexed > chunks:
         raise Damaged(f"its index lists {indexed:,} frames, and {chunks:,} are there")
-    return joints
+    return Layout(joints=joints)
 
 
 def _walk_movi(walk: Walk, place: int, end: int, known: bool) -> tuple[int, int]:
@@ -123,7 +123,9 @@ def _walk_movi(walk: Walk, place: int, end: int, known: bool) -> tuple[int, int]
 
 
 def _is_movi_chunk(kind: bytes) -> bool:
-    return kind.startswith(_MOVI_NAMES) or (len(kind) == 4 and kind[:2].isalnum() and kind[2:].isalnum())
+    """Two digits of a stream's number, and two letters of what it is; DV has underscores there."""
+    digits, letters = kind[:2], kind[2:].replace(b"_", b"x")
+    return kind.startswith(_MOVI_NAMES) or (len(kind) == 4 and set(digits) <= _HEX and letters.isalnum())
 
 
 def _indexed(walk: Walk, start: int, size: int) -> int:
@@ -133,37 +135,30 @@ def _indexed(walk: Walk, start: int, size: int) -> int:
     return len(np.unique(entries[data, 2]))
 
 
-def _walk_flv(walk: Walk) -> list[int]:
-    """Of FLV the joints are the places of further headers, which FFmpeg would take for the end."""
-    place, joints = walk.number(5, 4) + 4, []
+def _walk_flv(walk: Walk) -> Layout:
+    """Leave out further headers, which FFmpeg would take for the end."""
+    start, place, layout = 0, walk.number(5, 4) + 4, Layout()
     while place + 11 <= walk.length:
         head = walk.read(place, 11)
         if head[:4] == b"FLV\x01":
-            joints.append(place)
-            place += int.from_bytes(head[5:9], "big") + 4
+            layout.pieces.append((start, place))
+            layout.joints.append(layout.length)
+            start = place = place + int.from_bytes(head[5:9], "big") + 4
             continue
-        if head[0] & 0x1F not in _FLV_TAGS or head[8:11] != b"\0\0\0":
-            raise Damaged(f"no tag begins at byte {place:,}")
         size = int.from_bytes(head[1:4], "big")
+        # Always 0, but for writers that number streams; those tell the size right.
+        numbered = head[8:11] != b"\0\0\0" and walk.number(place + 11 + size, 4) != 11 + size
+        if head[0] & 0x1F not in _FLV_TAGS or numbered:
+            raise Damaged(f"no tag begins at byte {place:,}")
         if head[0] & 0x1F == 18:
             _check_file_size(walk, place + 11, size)
         place += 11 + size + 4
     # The last tag's own size may be missing behind it.
     if place > walk.length + 4 or 4 < walk.length - place:
         raise Truncated
-    return joints
-
-
-def _without_headers(stream: BufferedIOBase, headers: list[int]) -> tuple[BufferedIOBase, tuple[int, ...]]:
-    pieces, joints, start = [], [], 0
-    for number, header in enumerate([*headers, stream.seek(0, 2)]):
-        pieces.append((start, header))
-        start = header
-        if number < len(headers):
-            stream.seek(header + 5)
-            start += int.from_bytes(stream.read(4), "big") + 4
-            joints.append(sum(end - begin for begin, end in pieces))
-    return splice(stream, pieces), tuple(joints)
+    if layout.pieces:
+        layout.pieces.append((start, walk.length))
+    return layout
 
 
 def _check_file_size(walk: Walk, start: int, size: int) -> None:
@@ -175,7 +170,7 @@ def _check_file_size(walk: Walk, start: int, size: int) -> None:
         raise Truncated
 
 
-def _walk_asf(walk: Walk) -> list[int]:
+def _walk_asf(walk: Walk) -> None:
     end, place = walk.number(16, 8, "little"), 30
     packet_size = live = 0
     while place + 24 <= min(end, walk.length):
@@ -184,18 +179,17 @@ def _walk_asf(walk: Walk) -> list[int]:
             live, least, packet_size = (walk.number(place + at, 4, "little") for at in (88, 92, 96))
             packet_size *= least == packet_size
         if size < 24:
-            return []
+            return
         place += size
     if walk.read(end, 16) != _ASF_DATA:
-        return []
+        return
     size, packets = walk.number(end + 16, 8, "little"), walk.number(end + 40, 8, "little")
     if live & 1:
-        return []
+        return
     if end + size > walk.length or (packet_size and end + 50 + packets * packet_size > walk.length):
         raise Truncated
     if packet_size and packets:
         _check_packets(walk, end + 50, packet_size, packets)
-    return []
 
 
 def _check_packets(walk: Walk, start: int, size: int, count: int) -> None:
@@ -210,7 +204,7 @@ def _check_packets(walk: Walk, start: int, size: int, count: int) -> None:
             raise Damaged("packets are missing in its middle")
 
 
-def _walk_ogg(walk: Walk) -> list[int]:
+def _walk_ogg(walk: Walk) -> None:
     """Pages of each logical stream are numbered."""
     place, numbers = 0, {}
     while place + 27 <= walk.length:
@@ -226,10 +220,9 @@ def _walk_ogg(walk: Walk) -> list[int]:
         place += 27 + len(lacing) + sum(lacing)
     if place > walk.length:
         raise Truncated
-    return []
 
 
-_WALKS: dict[str, Callable[[Walk], list[int]]] = {
+_WALKS: dict[str, Callable[[Walk], Layout | None]] = {
     MOV: _walk_mov,
     MATROSKA: walk_matroska,
     "avi": _walk_avi,

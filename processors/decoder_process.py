@@ -33,6 +33,14 @@ START, NEXT, STOP = b"r", b"n", b"s"
 _SOCKET_FD = 3
 _MOST_FILES = 5
 
+# What NumPy, Pillow and codecs import when they first need it.
+_LOADED = (
+    "encodings.idna", "encodings.latin_1", "encodings.ascii", "encodings.utf_16", "encodings.cp1252", "numpy.ma",
+    "numpy.linalg", "numpy.fft", "numpy.random", "numpy.char", "numpy.rec", "numpy.polynomial", "PIL.ImageOps",
+    "PIL.ImageChops", "PIL.ImageSequence", "PIL.ImagePalette", "PIL.TiffImagePlugin", "soxr", "traceback", "fractions",
+    "processors.decode_video",
+)  # fmt: skip
+
 Answer = tuple[dict[str, Any], bytes]
 
 
@@ -80,7 +88,7 @@ def main(fd: int) -> None:
 
 def _load() -> None:
     """Import whatever decoding may need, for no file can be opened later."""
-    for name in ("encodings.idna", "encodings.latin_1", "soxr", "processors.decode_video", "PIL.ImageOps"):
+    for name in _LOADED:
         _import(name)
     with suppress(ImportError):  # an extra: the request that needs it is told so
         import av

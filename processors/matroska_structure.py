@@ -1,6 +1,8 @@
 """The elements of Matroska and WebM files, walked block by block."""
 
-from processors.structure_walk import Damaged, Truncated, Walk
+from dataclasses import dataclass, field
+
+from processors.structure_walk import Damaged, Layout, Truncated, Walk
 
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 _VOID, _CHECKSUM = 0xEC, 0xBF
@@ -13,9 +15,19 @@ _IN_CLUSTER = {0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0x5854, 0xAF, _VOID, _CHECKSUM}
 _LONGEST_HEADER = 12
 
 
-def walk_matroska(walk: Walk) -> list[int]:
-    """Return where further files begin that were joined to the first."""
-    place, joints, segments = 0, [], 0
+@dataclass
+class _Segment:
+    """Where the size of a segment is written, where its content begins and ends, and stretches of its clusters."""
+
+    size_place: int
+    start: int
+    end: int = 0
+    clusters: list[tuple[int, int]] = field(default_factory=list)
+
+
+def walk_matroska(walk: Walk) -> Layout:
+    """Walk every element; of files that were joined, FFmpeg is to read one segment with the clusters of all."""
+    place, segments = 0, []
     while place < walk.length:
         try:
             kind, size, start = _element(walk, place)
@@ -23,26 +35,35 @@ def walk_matroska(walk: Walk) -> list[int]:
             if segments:
                 break
             raise
-        if kind == _EBML:
-            if place:
-                joints.append(place)
+        if kind == _SEGMENT:
+            segment = _Segment(place + 4, start)
+            segment.end = place = _walk_segment(walk, segment, None if size is None else start + size)
+            segments.append(segment)
+        elif kind == _EBML or (kind in (_VOID, _CHECKSUM) and size is not None):
             place = start + (size or 0)
-        elif kind == _SEGMENT:
-            place = _walk_segment(walk, start, None if size is None else start + size)
-            segments += 1
-        elif kind in (_VOID, _CHECKSUM) and size is not None:
-            place = start + size
         elif segments:  # what follows the segment, which no player reads
             break
         else:
             raise Damaged(f"no element begins at byte {place:,}")
-    return joints
+    return _as_one(segments) if len(segments) > 1 else Layout()
 
 
-def _walk_segment(walk: Walk, place: int, end: int | None) -> int:
+def _as_one(segments: list[_Segment]) -> Layout:
+    first, *others = segments
+    width = first.start - first.size_place
+    unknown = ((1 << 7 * width + 1) - 1).to_bytes(width, "big")
+    layout = Layout([(0, first.size_place), unknown, (first.start, first.end)])
+    for segment in others:
+        layout.joints.append(layout.length)
+        layout.pieces += segment.clusters
+    return layout
+
+
+def _walk_segment(walk: Walk, segment: _Segment, end: int | None) -> int:
     """Walk to the end of a segment of known size, or to where another file begins."""
     if end is not None and end > walk.length:
         raise Truncated
+    place = segment.start
     while place < (walk.length if end is None else end):
         kind, size, start = _element(walk, place)
         if end is None and kind == _EBML:
@@ -50,13 +71,15 @@ def _walk_segment(walk: Walk, place: int, end: int | None) -> int:
         if kind not in _TOP:
             raise Damaged(f"no element begins at byte {place:,}")
         if kind == _CLUSTER:
-            place = _walk_cluster(walk, start, None if size is None else start + size)
+            stop = _walk_cluster(walk, start, None if size is None else start + size)
+            segment.clusters.append((place, stop))
         else:
             if size is None:
                 raise Damaged(f"the element at byte {place:,} has no size")
-            place = start + size
-        if place > (walk.length if end is None else end):
+            stop = start + size
+        if stop > (walk.length if end is None else end):
             raise Truncated
+        place = stop
     return place
 
 

@@ -1,9 +1,11 @@
 """Reading numbers and pieces of a container at any position, as long as its deadline allows."""
 
+from dataclasses import dataclass, field
 from io import BufferedIOBase
 from typing import Literal
 
 from processors.access import Access
+from processors.splice import Piece
 
 
 class Truncated(Exception):
@@ -12,6 +14,24 @@ class Truncated(Exception):
 
 class Damaged(Exception):
     """A container's structure is broken, or something that it lists is missing."""
+
+
+@dataclass
+class Layout:
+    """What of a file FFmpeg is to read, where it would stop before the end of one that was joined of several.
+
+    Attributes:
+        pieces: stretches, and bytes between them; all of the file when empty.
+        joints: positions in what they make at which further files begin.
+    """
+
+    pieces: list[Piece] = field(default_factory=list)
+    joints: list[int] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        """Bytes of all pieces."""
+        return sum(len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in self.pieces)
 
 
 class Walk:

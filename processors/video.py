@@ -15,7 +15,7 @@ from processors.frame_sampling import Count, Rate, with_frame_limits
 from processors.image import with_pixel_limits
 from processors.patches import frame_size, normalise, resize_frame, write_patches
 from processors.sampled_frames import SampledFrames
-from processors.waveform import joined
+from processors.waveform import bounded, joined
 
 AUDIO_RATE = 16_000
 
@@ -116,7 +116,7 @@ class VideoProcessor:
             if total_pixels is not None:
                 config = with_total_pixels(config, total_pixels, count)
             pixels, grid = _write_frames(sampled, config, access)
-            waveform = _waveform(sampled) if audio else None
+            waveform = _waveform(sampled, access) if audio else None
         seconds = config.temporal_patch_size / sampled.fps
         return VideoFeatures(pixels, grid, seconds, sampled.timestamps, waveform, config)
 
@@ -176,11 +176,12 @@ def _resized(steps: int, count: int, width: int, height: int, config: VideoConfi
     return height, width
 
 
-def _waveform(sampled: SampledFrames) -> Float32[np.ndarray, "samples"] | None:
+def _waveform(sampled: SampledFrames, access: Access) -> Float32[np.ndarray, "samples"] | None:
     if sampled.audio is None:
         return None
     try:
-        return joined(sampled.audio(AUDIO_RATE))
+        # What was decoded is held against its file's size where it is decoded.
+        return joined(bounded(sampled.audio(AUDIO_RATE), AUDIO_RATE, None, access.limits))
     except InputError as error:
         if error.code in {"audio_no_track", "audio_empty"}:
             return None

@@ -112,6 +112,13 @@ def test_an_avi_without_its_index_is_whole(noisy):
     assert len(load_video(data[: data.index(b"idx1")], fps=25)) == 60
 
 
+def test_chunks_of_an_avi_may_be_named_with_underscores(noisy):
+    data = bytearray(noisy("avi"))
+    start, _ = list(avi_chunks(bytes(data)))[-1]
+    data[start : start + 4] = b"01__"
+    assert len(load_video(bytes(data), fps=25)) == 59
+
+
 def test_whole_tags_taken_out_of_an_flv(noisy):
     data, place, tags = noisy("flv"), 13, []
     while place < len(data):
@@ -156,6 +163,14 @@ def test_one_packet_lost_of_a_transport_stream(noisy):
         if place > len(packets) // 2 and not packet[1] & 0x40 and packet[2] == 0 and packet[1] & 0x1F == 1
     )  # fmt: skip
     assert code_of(b"".join(packets[:middle] + packets[middle + 1 :])) == "video_corrupt"
+
+
+def test_tables_of_a_transport_stream_may_be_thinned_out(noisy):
+    table = b"G\x00\x12\x10" + b"\xff" * 184  # one packet of a programme guide, its counter always 0
+    packets = packets_of(noisy("transport"))
+    for number in (0, 5, 9):
+        packets.insert(40 * number, table[:3] + bytes([0x10 | number]) + table[4:])
+    assert len(load_video(b"".join(packets), fps=25)) == 60
 
 
 def test_a_transport_stream_cut_anywhere_at_its_ends_is_read(noisy):

@@ -70,6 +70,23 @@ def test_audio_and_animations_too(media, tmp_path):
     np.testing.assert_array_equal(load_video(tmp_path / "a.webp", access=APART), load_video(tmp_path / "a.webp"))
 
 
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [
+        ("avi", "mjpeg"),
+        ("matroska", "ffv1"),
+        ("mpegts", "libx264"),
+        ("flv", "libx264"),
+        ("webm", "libvpx"),
+        ("asf", "wmv2"),
+    ],
+)
+def test_no_kind_needs_what_cannot_be_opened_any_more(container, codec, clip):
+    data = clip([20, 90, 160, 220] * 3, container, codec, pix_fmt="yuvj420p" if codec == "mjpeg" else "yuv420p")
+    joined = data * 2 if container in {"mpegts", "flv", "avi"} else data
+    np.testing.assert_array_equal(load_video(joined, fps=25, access=APART), load_video(joined, fps=25))
+
+
 def test_one_process_serves_file_after_file(media):
     load_video(media, num_frames=2, access=APART)
     first = the_process().pid

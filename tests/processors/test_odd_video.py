@@ -46,9 +46,12 @@ JOINED = {
     "transport_mpeg2": ("mpegts", "mpeg2video", 0.0, 2),
     "program": ("mpeg", "mpeg2video", 0.0, 2),
     "matroska": ("matroska", "libx264", 0.0, 2),
+    "matroska_three": ("matroska", "libx264", 0.0, 3),
     "webm": ("webm", "libvpx", 0.0, 2),
     "avi": ("avi", "mpeg4", 0.0, 2),
     "flv": ("flv", "libx264", 0.0, 2),
+    "flv_three": ("flv", "libx264", 0.0, 3),
+    "avi_three": ("avi", "mpeg4", 0.0, 3),
     "motion_jpeg": ("mjpeg", "mjpeg", 0.0, 2),
     "h264": ("h264", "libx264", 0.0, 2),
 }
