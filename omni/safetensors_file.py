@@ -18,6 +18,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
+from omni.directory import is_incomplete
 from omni.errors import CheckpointError
 from omni.json_file import LARGE, foreign_format, read_json
 from processors.bounded_json import JSONError, JSONLimits, parse
@@ -72,6 +73,7 @@ def open_tensors(directory: Path) -> dict[str, StoredTensor]:
         shard for shard, path in inside.items() if not os.path.isfile(path)
     ]:  # False, too, for what cannot be a name
         message = f"{index.name} names {len(absent)} absent shards"
+        message += "; a download into the directory did not end" if is_incomplete(directory) else ""
         raise CheckpointError(message, code="shard_missing", problems=absent)
     return _joined(index.name, weight_map, inside)
 
