@@ -136,7 +136,7 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
     if not header and begin == size:
         return {}
     data = np.memmap(path, mode="r", dtype=np.uint8)[begin:]
-    found, unsupported = {}, []
+    tensors, unsupported = {}, []
     for name, entry in header.items():
         code, shape, start, end = _entry(entry)
         dtype = _DTYPES.get(code)
@@ -145,15 +145,15 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
             continue
         if dtype is None or not 0 <= start <= end <= len(data) or end - start != math.prod(shape) * dtype.itemsize:
             raise CheckpointError(f"{path.name} is cut short or malformed at {name}", code="bad_safetensors")
-        found[name] = StoredTensor(name, data, dtype, shape, start, end)
+        tensors[name] = StoredTensor(name, data, dtype, shape, start, end)
     if unsupported:
         raise CheckpointError(
             f"{path.name}: {unsupported[0]}; supported are {', '.join(_DTYPES)}, and quantised weights are not",
             code="unsupported_dtype",
             problems=unsupported[1:] and unsupported,
         )
-    _check_cover(path.name, found, len(data))
-    return found
+    _check_cover(path.name, tensors, len(data))
+    return tensors
 
 
 def _read_header(path: Path) -> tuple[int, dict[str, Any], int]:

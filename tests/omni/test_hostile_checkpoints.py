@@ -140,14 +140,14 @@ def refused_everywhere(name: str, **special: str) -> dict[str, tuple[str, Change
         "NaN": b'{"a": NaN}',
         "Infinity": b'{"a": -Infinity}',
         "an overflow": b'{"a": 1e999}',
-        "said twice": b'{"a": 1, "a": 2}',
+        "named twice": b'{"a": 1, "a": 2}',
         "two values": b"{} {}",
         "a comma too many": b'{"a": 1,}',
     }
-    found = {f"{name}, {what}": ("omni", content(name, raw), "bad_json") for what, raw in cases.items()}
-    found[f"{name}, a pointer of Git LFS"] = ("omni", content(name, POINTER), "lfs_pointer")
-    found[f"{name}, a web page"] = ("omni", content(name, PAGE), "web_page")
-    return found
+    refused = {f"{name}, {what}": ("omni", content(name, raw), "bad_json") for what, raw in cases.items()}
+    refused[f"{name}, a pointer of Git LFS"] = ("omni", content(name, POINTER), "lfs_pointer")
+    refused[f"{name}, a web page"] = ("omni", content(name, PAGE), "web_page")
+    return refused
 
 
 def of_config(code: str, base: str = "text", *path: str, **values: Any) -> tuple[str, Change, str]:
@@ -708,8 +708,8 @@ def test_it_gives_the_same_logits(bases, tmp_path, logits, change, warned):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = omni.load(tmp_path)
-    said = " ".join(str(warning.message) for warning in caught if warning.category is UserWarning)
-    assert re.search(warned, said) if warned else not said
+    text = " ".join(str(warning.message) for warning in caught if warning.category is UserWarning)
+    assert re.search(warned, text) if warned else not text
     np.testing.assert_array_equal(model.logits([1, 2, 3]), logits)
 
 
