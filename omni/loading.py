@@ -124,7 +124,7 @@ def load(
     raw = read_json(directory / "config.json")
     tokenizer = _tokenizer(directory, whole)
     generation = _generation(directory, raw, whole, tokenizer)
-    template = ChatTemplate.from_directory(directory, default=family.template)
+    template = _template(directory, family)
     model = abstract_parts(config, images, chosen)
     shapes = parameter_shapes(model)
     places = {path: source.as_stored(shapes[path].shape, stored) for path, source in family.sources(config).items()}
@@ -240,6 +240,15 @@ def _tokenizer(directory: Path, config: ModelConfig) -> Tokenizer | None:
     if config.text is not None:
         check_token_ids({"the largest id of the tokenizer": tokenizer.size - 1 or None}, config.text.vocab_size)
     return tokenizer
+
+
+def _template(directory: Path, family: Family) -> ChatTemplate:
+    try:
+        return ChatTemplate.from_directory(directory, default=family.template)
+    except (RecursionError, SyntaxError) as error:
+        # What the template's compiler hands on to Python's.
+        message = f"the chat template cannot be compiled: {type(error).__name__}"
+        raise CheckpointError(message, code="bad_template") from error
 
 
 def _generation(

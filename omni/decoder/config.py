@@ -116,6 +116,10 @@ class TextConfig:
             )
         if self.num_experts_per_tok > self.num_experts > 0:
             raise ValueError(f"num_experts_per_tok={self.num_experts_per_tok} of num_experts={self.num_experts}")
+        if self.num_experts > 0 and self.num_experts_per_tok < 1:
+            raise ValueError(f"num_experts_per_tok={self.num_experts_per_tok} of num_experts={self.num_experts}")
+        if not all(type(layer) is int for layer in self.mlp_only_layers):
+            raise ValueError(f"mlp_only_layers={short(self.mlp_only_layers)} are not numbers of layers")
         if unknown := set(self.layer_types) - set(_ATTENTIONS):
             raise ValueError(f"layer_types={sorted(unknown)} is not supported; supported are {', '.join(_ATTENTIONS)}")
         if self.layer_types and len(self.layer_types) != self.num_hidden_layers:

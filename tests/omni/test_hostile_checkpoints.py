@@ -367,6 +367,10 @@ CASES: dict[str, tuple[str, Change, str]] = {
     "widths beyond number": of_config("bad_config", intermediate_size=10**9),
     "head_dim negative": of_config("bad_config", head_dim=-32),
     "head_dim a text": of_config("bad_config", head_dim="32"),
+    "no experts a token": of_config("bad_config", "omni", *TEXT, num_experts_per_tok=0),
+    "dense layers by name": of_config("bad_config", "omni", *TEXT, mlp_only_layers=["first"]),
+    "layer types of lists": of_config("bad_config", layer_types=[["full_attention"]] * 3),
+    "tied by a text": of_config("bad_config", tie_word_embeddings="yes"),
     "patch_size beyond number": of_config("bad_config", "omni", *VISION, patch_size=10**9, spatial_patch_size=None),
     "patch_size of no sides": of_config("bad_config", "omni", *VISION, patch_size=[]),
     "channels of grey": of_config("unsupported_config", "omni", *VISION, in_channels=1),
@@ -493,6 +497,16 @@ CASES: dict[str, tuple[str, Change, str]] = {
     ),
     "vocab.json a list": ("omni", lambda d: (removed("tokenizer.json")(d), write(d, "vocab.json", [1])), "bad_json"),
     # --- the template -------------------------------------------------------------------------------------------------
+    "a template nested deep": (
+        "omni",
+        content("chat_template.jinja", b"{{ " + b"(" * 5000 + b"1" + b")" * 5000 + b" }}"),
+        "bad_template",
+    ),
+    "a template of deep blocks": (
+        "omni",
+        content("chat_template.jinja", b"{% if 1 %}" * 500 + b"{% endif %}" * 500),
+        "bad_template",
+    ),
     "a template that is none": ("omni", content("chat_template.jinja", b"{% if %}"), "bad_template"),
     "a template not UTF-8": ("omni", content("chat_template.jinja", b"\xff\xfe"), "bad_template"),
     "templates without a default": (
@@ -601,6 +615,7 @@ CASES: dict[str, tuple[str, Change, str]] = {
             ("a length alone", (100).to_bytes(8, "little"), "bad_safetensors"),
             ("a length beyond number", b"\xff" * 8 + b"{}", "bad_safetensors"),
             ("no JSON", header(b"{"), "bad_safetensors"),
+            ("a name that steers terminals", header({"\x1b[2J\n\u202e\ud800": None}), "bad_safetensors"),
             ("not UTF-8", header(b"\xff\xfe\xff"), "bad_safetensors"),
             ("a list", header([]), "bad_safetensors"),
             ("nested deep", header(b'{"a":' + b"[" * 20_000 + b"]" * 20_000 + b"}"), "bad_safetensors"),
