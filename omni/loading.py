@@ -164,6 +164,7 @@ def load(
             VideoProcessor(videos, access=access),
             AudioProcessor(mel, access=access),
             parts=tuple(part for part in PARTS if getattr(whole, part) is not None),
+            access=access,
         ).with_towers(model),
         tokenizer=tokenizer,
         template=template,

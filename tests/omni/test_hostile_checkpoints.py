@@ -826,9 +826,12 @@ for option in json.loads(sys.argv[2]):
 
 def test_limits_and_sources_reach_every_processor(bases):
     limits, sources = omni.Limits(image_pixels=10_000), omni.Sources(schemes=("data",))
-    media = omni.load(bases["omni"], parts="audio", limits=limits, sources=sources).media
-    for processor in (media.image, media.video, media.audio):
-        assert (processor.access.limits, processor.access.sources) == (limits, sources)
+    model = omni.load(bases["omni"], parts="audio", limits=limits, sources=sources)
+    for holder in (model.media, model.media.image, model.media.video, model.media.audio):
+        assert (holder.access.limits, holder.access.sources) == (limits, sources)
+    with pytest.raises(omni.InputError) as error:
+        model.encode(omni.Audio("https://example.org/a.wav"))
+    assert error.value.code == "source_scheme"
 
 
 # --- ends of text -----------------------------------------------------------------------------------------------------
