@@ -88,11 +88,16 @@ def check_fields(
             if value is not None and not any(_same(value, one) for one in allowed) and value not in ([], {}, ""):
                 wanted = repr(allowed[0]) if allowed else "to leave it out"
                 raise UnsupportedField(f"{name}={short(value)} is not supported; supported is {wanted}")
-        elif not (name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES) or value in (None, False, [], {}, "")):
+        elif not (_is_note(name) or value in (None, False, [], {}, "")):
             unknown.append(name)
     if unknown:
         listed = ", ".join(name[:60] for name in unknown[:8]) + (", ..." if len(unknown) > 8 else "")
         warnings.warn(f"config.json: fields of the {part} that nothing here reads: {listed}", stacklevel=2)
+
+
+def _is_note(name: str) -> bool:
+    # A token's id is of the part that lays prompts out, which reads those that it needs.
+    return name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES) or name.endswith("_token_id")
 
 
 def short(value: Any) -> str:

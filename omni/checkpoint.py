@@ -220,7 +220,7 @@ class _Reader:
 
 
 def is_finite(array: np.ndarray) -> bool:
-    """Whether no weight is NaN or infinite, found without a copy.
+    """Whether no weight is NaN or infinite, told without a copy.
 
     The bits of a floating number order as whole numbers do, so that one comparison with the greatest of each sign is
     enough. Piece by piece, which stay in the cache, and between which Ctrl-C is answered.

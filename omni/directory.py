@@ -82,8 +82,8 @@ def _local(name: Any) -> Path | None:
                 what = foreign_format(file.read(64))
         except OSError:
             what = None
-        said = what[1] if what else "a file; load the directory that it lies in"
-        raise CheckpointError(f"{str(path)[:200]} is {said}", code=what[0] if what else "not_a_directory")
+        code, kind = what or ("not_a_directory", "a file; load the directory that it lies in")
+        raise CheckpointError(f"{str(path)[:200]} is {kind}", code=code)
     return None
 
 

@@ -99,4 +99,9 @@ def _paragraph(message: str, groups: Sequence[tuple[str, tuple[str, ...]]]) -> s
 
 def _plain(text: str) -> str:
     """In one line, and printable wherever it is printed: names in a file may hold anything."""
-    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+    line = " ".join(text.split())
+    return line if line.isprintable() else "".join(map(_printable, line))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()

@@ -119,12 +119,12 @@ def load(
     chosen = _dtype(dtype if dtype is not None else _file_dtype(whole, stored))
     images = _settings(ImageConfig, directory, needed=config.vision is not None)
     videos = _settings(VideoConfig, directory, needed=config.vision is not None)
-    sounds = _settings(MelConfig, directory, needed=config.audio is not None)
-    _check_settings(config, images, videos, sounds)
+    mel = _settings(MelConfig, directory, needed=config.audio is not None)
+    _check_settings(config, images, videos, mel)
     raw = read_json(directory / "config.json")
     tokenizer = _tokenizer(directory, whole)
     generation = _generation(directory, raw, whole, tokenizer)
-    template = ChatTemplate.from_directory(directory, default=family.template)
+    template = _template(directory, family)
     model = abstract_parts(config, images, chosen)
     shapes = parameter_shapes(model)
     places = {path: source.as_stored(shapes[path].shape, stored) for path, source in family.sources(config).items()}
@@ -162,8 +162,9 @@ def load(
         media=MediaEncoder(
             ImageProcessor(images, access=access),
             VideoProcessor(videos, access=access),
-            AudioProcessor(sounds, access=access),
+            AudioProcessor(mel, access=access),
             parts=tuple(part for part in PARTS if getattr(whole, part) is not None),
+            access=access,
         ).with_towers(model),
         tokenizer=tokenizer,
         template=template,
@@ -213,7 +214,7 @@ def _settings(kind: type[C], directory: Path, *, needed: bool) -> C:
         raise CheckpointError(message, code="bad_processor_config") from error
 
 
-def _check_settings(config: ModelConfig, images: ImageConfig, videos: VideoConfig, sounds: MelConfig) -> None:
+def _check_settings(config: ModelConfig, images: ImageConfig, videos: VideoConfig, mel: MelConfig) -> None:
     """Refuses settings that make other inputs than the towers read."""
     wrong = []
     if (vision := config.vision) is not None:
@@ -226,8 +227,8 @@ def _check_settings(config: ModelConfig, images: ImageConfig, videos: VideoConfi
             for name, size in wanted.items():
                 if getattr(settings, name) != size:
                     wrong.append(f"{name} of {kind} is {getattr(settings, name)}, and the vision tower's is {size}")
-    if (audio := config.audio) is not None and sounds.feature_size != audio.num_mel_bins:
-        wrong.append(f"feature_size is {sounds.feature_size}, and the audio tower reads {audio.num_mel_bins} mel bins")
+    if (audio := config.audio) is not None and mel.feature_size != audio.num_mel_bins:
+        wrong.append(f"feature_size is {mel.feature_size}, and the audio tower reads {audio.num_mel_bins} mel bins")
     if wrong:
         message = f"the processor settings do not fit config.json: {wrong[0]}"
         raise CheckpointError(message, code="processor_mismatch", problems=wrong[1:] and wrong)
@@ -240,6 +241,15 @@ def _tokenizer(directory: Path, config: ModelConfig) -> Tokenizer | None:
     if config.text is not None:
         check_token_ids({"the largest id of the tokenizer": tokenizer.size - 1 or None}, config.text.vocab_size)
     return tokenizer
+
+
+def _template(directory: Path, family: Family) -> ChatTemplate:
+    try:
+        return ChatTemplate.from_directory(directory, default=family.template)
+    except (RecursionError, SyntaxError) as error:
+        # What the template's compiler hands on to Python's.
+        message = f"the chat template cannot be compiled: {type(error).__name__}"
+        raise CheckpointError(message, code="bad_template") from error
 
 
 def _generation(

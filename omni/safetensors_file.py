@@ -18,6 +18,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
+from omni.directory import is_incomplete
 from omni.errors import CheckpointError
 from omni.json_file import LARGE, foreign_format, read_json
 from processors.bounded_json import JSONError, JSONLimits, parse
@@ -72,6 +73,7 @@ def open_tensors(directory: Path) -> dict[str, StoredTensor]:
         shard for shard, path in inside.items() if not os.path.isfile(path)
     ]:  # False, too, for what cannot be a name
         message = f"{index.name} names {len(absent)} absent shards"
+        message += "; a download into the directory did not end" if is_incomplete(directory) else ""
         raise CheckpointError(message, code="shard_missing", problems=absent)
     return _joined(index.name, weight_map, inside)
 
@@ -134,7 +136,7 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
     if not header and begin == size:
         return {}
     data = np.memmap(path, mode="r", dtype=np.uint8)[begin:]
-    found, unsupported = {}, []
+    tensors, unsupported = {}, []
     for name, entry in header.items():
         code, shape, start, end = _entry(entry)
         dtype = _DTYPES.get(code)
@@ -143,15 +145,15 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
             continue
         if dtype is None or not 0 <= start <= end <= len(data) or end - start != math.prod(shape) * dtype.itemsize:
             raise CheckpointError(f"{path.name} is cut short or malformed at {name}", code="bad_safetensors")
-        found[name] = StoredTensor(name, data, dtype, shape, start, end)
+        tensors[name] = StoredTensor(name, data, dtype, shape, start, end)
     if unsupported:
         raise CheckpointError(
             f"{path.name}: {unsupported[0]}; supported are {', '.join(_DTYPES)}, and quantised weights are not",
             code="unsupported_dtype",
             problems=unsupported[1:] and unsupported,
         )
-    _check_cover(path.name, found, len(data))
-    return found
+    _check_cover(path.name, tensors, len(data))
+    return tensors
 
 
 def _read_header(path: Path) -> tuple[int, dict[str, Any], int]:

@@ -237,7 +237,8 @@ def _visual_fields(cls: type[ImageConfig], settings: Mapping[str, Any]) -> dict[
     names = {field.name for field in fields(cls)}
     # `size` is the newer spelling of the limits; the reference lets the older one win where a file has both.
     size = settings.get("size") or {}
-    _require(isinstance(size, Mapping) and set(size) <= _SIZES, "size", size, "shortest_edge and longest_edge")
+    known = isinstance(size, Mapping) and {side for side, value in size.items() if value is not None} <= _SIZES
+    _require(known, "size", size, "shortest_edge and longest_edge")
     renamed = {
         "min_pixels": size.get("shortest_edge", size.get("min_pixels")),
         "max_pixels": size.get("longest_edge", size.get("max_pixels")),

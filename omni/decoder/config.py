@@ -116,6 +116,10 @@ class TextConfig:
             )
         if self.num_experts_per_tok > self.num_experts > 0:
             raise ValueError(f"num_experts_per_tok={self.num_experts_per_tok} of num_experts={self.num_experts}")
+        if self.num_experts > 0 and self.num_experts_per_tok < 1:
+            raise ValueError(f"num_experts_per_tok={self.num_experts_per_tok} of num_experts={self.num_experts}")
+        if not all(type(layer) is int for layer in self.mlp_only_layers):
+            raise ValueError(f"mlp_only_layers={short(self.mlp_only_layers)} are not numbers of layers")
         if unknown := set(self.layer_types) - set(_ATTENTIONS):
             raise ValueError(f"layer_types={sorted(unknown)} is not supported; supported are {', '.join(_ATTENTIONS)}")
         if self.layer_types and len(self.layer_types) != self.num_hidden_layers:
@@ -230,19 +234,19 @@ def _rope(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rotary_fields(rope: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    read: dict[str, Any] = {}
     for name, value in rope.items():
         if name in ("rope_theta", "partial_rotary_factor"):
-            found |= {} if value is None else {name: _number(name, value)}
+            read |= {} if value is None else {name: _number(name, value)}
         elif name == "mrope_section":
-            found[name] = _listed(name, value)
+            read[name] = _listed(name, value)
         elif name in ("rope_type", "type") and value not in ("default", "mrope"):
             raise UnsupportedField(f"{name}={short(value)} in the rotary settings is not supported; {_remedy(value)}")
         elif name in ("interleaved", "mrope_interleaved") and value is not True:
             raise UnsupportedField(f"{name}={short(value)} in the rotary settings is not supported")
         elif name not in _ROTARY_NOTES and value is not None:
             raise UnsupportedField(f"{name}={short(value)} in the rotary settings is not supported")
-    return found
+    return read
 
 
 def _remedy(kind: Any) -> str:

@@ -140,14 +140,14 @@ def refused_everywhere(name: str, **special: str) -> dict[str, tuple[str, Change
         "NaN": b'{"a": NaN}',
         "Infinity": b'{"a": -Infinity}',
         "an overflow": b'{"a": 1e999}',
-        "said twice": b'{"a": 1, "a": 2}',
+        "named twice": b'{"a": 1, "a": 2}',
         "two values": b"{} {}",
         "a comma too many": b'{"a": 1,}',
     }
-    found = {f"{name}, {what}": ("omni", content(name, raw), "bad_json") for what, raw in cases.items()}
-    found[f"{name}, a pointer of Git LFS"] = ("omni", content(name, POINTER), "lfs_pointer")
-    found[f"{name}, a web page"] = ("omni", content(name, PAGE), "web_page")
-    return found
+    refused = {f"{name}, {what}": ("omni", content(name, raw), "bad_json") for what, raw in cases.items()}
+    refused[f"{name}, a pointer of Git LFS"] = ("omni", content(name, POINTER), "lfs_pointer")
+    refused[f"{name}, a web page"] = ("omni", content(name, PAGE), "web_page")
+    return refused
 
 
 def of_config(code: str, base: str = "text", *path: str, **values: Any) -> tuple[str, Change, str]:
@@ -367,6 +367,10 @@ CASES: dict[str, tuple[str, Change, str]] = {
     "widths beyond number": of_config("bad_config", intermediate_size=10**9),
     "head_dim negative": of_config("bad_config", head_dim=-32),
     "head_dim a text": of_config("bad_config", head_dim="32"),
+    "no experts a token": of_config("bad_config", "omni", *TEXT, num_experts_per_tok=0),
+    "dense layers by name": of_config("bad_config", "omni", *TEXT, mlp_only_layers=["first"]),
+    "layer types of lists": of_config("bad_config", layer_types=[["full_attention"]] * 3),
+    "tied by a text": of_config("bad_config", tie_word_embeddings="yes"),
     "patch_size beyond number": of_config("bad_config", "omni", *VISION, patch_size=10**9, spatial_patch_size=None),
     "patch_size of no sides": of_config("bad_config", "omni", *VISION, patch_size=[]),
     "channels of grey": of_config("unsupported_config", "omni", *VISION, in_channels=1),
@@ -493,6 +497,16 @@ CASES: dict[str, tuple[str, Change, str]] = {
     ),
     "vocab.json a list": ("omni", lambda d: (removed("tokenizer.json")(d), write(d, "vocab.json", [1])), "bad_json"),
     # --- the template -------------------------------------------------------------------------------------------------
+    "a template nested deep": (
+        "omni",
+        content("chat_template.jinja", b"{{ " + b"(" * 5000 + b"1" + b")" * 5000 + b" }}"),
+        "bad_template",
+    ),
+    "a template of deep blocks": (
+        "omni",
+        content("chat_template.jinja", b"{% if 1 %}" * 500 + b"{% endif %}" * 500),
+        "bad_template",
+    ),
     "a template that is none": ("omni", content("chat_template.jinja", b"{% if %}"), "bad_template"),
     "a template not UTF-8": ("omni", content("chat_template.jinja", b"\xff\xfe"), "bad_template"),
     "templates without a default": (
@@ -601,6 +615,7 @@ CASES: dict[str, tuple[str, Change, str]] = {
             ("a length alone", (100).to_bytes(8, "little"), "bad_safetensors"),
             ("a length beyond number", b"\xff" * 8 + b"{}", "bad_safetensors"),
             ("no JSON", header(b"{"), "bad_safetensors"),
+            ("a name that steers terminals", header({"\x1b[2J\n\u202e\ud800": None}), "bad_safetensors"),
             ("not UTF-8", header(b"\xff\xfe\xff"), "bad_safetensors"),
             ("a list", header([]), "bad_safetensors"),
             ("nested deep", header(b'{"a":' + b"[" * 20_000 + b"]" * 20_000 + b"}"), "bad_safetensors"),
@@ -662,7 +677,9 @@ def test_every_absent_shard_is_a_problem(bases, tmp_path):
     write(tmp_path, "config.json", (bases["text"] / "config.json").read_bytes())
     names = [f"gone-{i:04}.safetensors" for i in range(2000)]
     write(tmp_path, "model.safetensors.index.json", {"weight_map": {name: name for name in names}})
-    with pytest.raises(omni.CheckpointError, match=r"names 2000 absent shards; problems \(2000\): gone-0000") as error:
+    (tmp_path / "gone-0007.safetensors.incomplete").touch()
+    match = r"names 2000 absent shards; a download .* did not end; problems \(2000\): gone-0000"
+    with pytest.raises(omni.CheckpointError, match=match) as error:
         omni.load(tmp_path)
     assert list(error.value.problems) == names and str(error.value).endswith(", ...") and len(str(error.value)) <= 500
 
@@ -706,8 +723,8 @@ def test_it_gives_the_same_logits(bases, tmp_path, logits, change, warned):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = omni.load(tmp_path)
-    said = " ".join(str(warning.message) for warning in caught if warning.category is UserWarning)
-    assert re.search(warned, said) if warned else not said
+    text = " ".join(str(warning.message) for warning in caught if warning.category is UserWarning)
+    assert re.search(warned, text) if warned else not text
     np.testing.assert_array_equal(model.logits([1, 2, 3]), logits)
 
 
@@ -809,9 +826,12 @@ for option in json.loads(sys.argv[2]):
 
 def test_limits_and_sources_reach_every_processor(bases):
     limits, sources = omni.Limits(image_pixels=10_000), omni.Sources(schemes=("data",))
-    media = omni.load(bases["omni"], parts="audio", limits=limits, sources=sources).media
-    for processor in (media.image, media.video, media.audio):
-        assert (processor.access.limits, processor.access.sources) == (limits, sources)
+    model = omni.load(bases["omni"], parts="audio", limits=limits, sources=sources)
+    for holder in (model.media, model.media.image, model.media.video, model.media.audio):
+        assert (holder.access.limits, holder.access.sources) == (limits, sources)
+    with pytest.raises(omni.InputError) as error:
+        model.encode(omni.Audio("https://example.org/a.wav"))
+    assert error.value.code == "source_scheme"
 
 
 # --- ends of text -----------------------------------------------------------------------------------------------------
