@@ -115,6 +115,7 @@ for name, uri, code in (
     ("without a comma", "data:image/png;base64", "source_bad_data_uri"), ("of one letter", "data:;base64,A", "source_bad_data_uri"),
     ("alone", "data:", "source_bad_data_uri"), ("of text", "data:,hello", "image_unknown_format"),
     ("of letters that are not ASCII", "data:image/png;base64,äöü", "source_bad_data_uri"),
+    ("of text and half a surrogate pair", "data:image/png,%89\udce8", "source_bad_data_uri"),
     ("of half a surrogate pair", "data:image/png;base64,\ud800", "source_bad_data_uri"),
 ):  # fmt: skip
     CASES.add(f"data URI {name}", lambda u=uri: u, load_image, Refused(code, "source_bad_data_uri"))
