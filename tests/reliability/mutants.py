@@ -38,8 +38,7 @@ TESTS = {
     "omni/": (
         "tests/omni/test_messages.py", "tests/omni/test_hostile_messages.py", "tests/omni/test_template.py",
         "tests/omni/test_hostile_templates.py", "tests/omni/test_layout.py", "tests/omni/test_inputs.py",
-        "tests/omni/test_tokenizer.py", "tests/omni/test_chat.py", "tests/omni/test_refusals.py", "tests/omni/test_vl.py",
-        "tests/reliability/test_attacks.py",
+        "tests/omni/test_tokenizer.py", "tests/omni/test_text_stream.py", "tests/omni/test_chat.py",
     ),
 }  # fmt: skip
 _TESTS_A_MUTANT = 60
@@ -74,13 +73,15 @@ class _Recorder:
     """A plugin of pytest that notes the lines that each test runs, and how long it takes."""
 
     def __init__(self, coverage: Any):
-        self.coverage, self.seconds = coverage, {}
+        self.coverage, self.seconds, self.failed = coverage, {}, set()
 
     def pytest_runtest_logstart(self, nodeid: str, location: Any) -> None:
         self.coverage.switch_context(nodeid)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+        if report.outcome != "passed":
+            self.failed.add(report.nodeid)
 
 
 def record_tests(prefix: str) -> dict[str, Any]:
@@ -93,14 +94,14 @@ def record_tests(prefix: str) -> dict[str, Any]:
     measured.start()
     code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *test_files(prefix)], plugins=[recorder])
     measured.stop()
-    if code:
-        raise SystemExit(f"the tests of {prefix} fail without any change: {code}")
+    if code not in (0, 1):
+        raise SystemExit(f"the tests of {prefix} cannot be run: {code}")
     lines: dict[str, dict[str, list[str]]] = {}
     data = measured.get_data()
     for path in data.measured_files():
         name = str(Path(path).relative_to(ROOT))
-        lines[name] = {str(line): [test for test in tests if test] for line, tests in data.contexts_by_lineno(path).items()}
-    return {"lines": lines, "seconds": recorder.seconds}
+        lines[name] = {str(line): [test for test in tests if test and test not in recorder.failed] for line, tests in data.contexts_by_lineno(path).items()}
+    return {"lines": lines, "seconds": recorder.seconds, "failed": sorted(recorder.failed)}
 
 
 def tests_by_line() -> dict[str, Any]:
@@ -125,12 +126,14 @@ def tests_by_line() -> dict[str, Any]:
                 os._exit(0)
         os.waitpid(process, 0)
         if not part.exists():
-            raise SystemExit(f"the tests of {prefix} fail without any change: see {OUT / 'log.txt'}")
+            raise SystemExit(f"the tests of {prefix} cannot be run: see {OUT / 'log.txt'}")
         noted = json.loads(part.read_text())
         for path, lines in noted["lines"].items():
             for line, tests in lines.items():
                 found["lines"].setdefault(path, {}).setdefault(line, []).extend(tests)
         found["seconds"] |= noted["seconds"]
+        for test in noted["failed"]:
+            print(f"left out, for it does not pass without any change: {test}", flush=True)
     kept.write_text(json.dumps(found))
     return found
 
