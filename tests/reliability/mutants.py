@@ -19,6 +19,7 @@ import select
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -92,7 +93,7 @@ def record_tests(prefix: str) -> dict[str, Any]:
     measured = coverage.Coverage(data_file=None, include=[str(ROOT / path) for path in modules()], config_file=False)
     recorder = _Recorder(measured)
     measured.start()
-    code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *test_files(prefix)], plugins=[recorder])
+    code = pytest.main(["-q", "-W", "ignore", "-p", "no:cacheprovider", "-p", "no:xdist", *test_files(prefix)], plugins=[recorder])
     measured.stop()
     if code not in (0, 1):
         raise SystemExit(f"the tests of {prefix} cannot be run: {code}")
@@ -122,7 +123,10 @@ def tests_by_line() -> dict[str, Any]:
             _quiet()
             try:
                 part.write_text(json.dumps(record_tests(prefix)))
+            except BaseException:
+                traceback.print_exc()
             finally:
+                sys.stdout.flush()
                 os._exit(0)
         os.waitpid(process, 0)
         if not part.exists():
@@ -200,7 +204,7 @@ def _try(mutant: Mutant, tests: list[str]) -> int:
     sys.dont_write_bytecode = True
     Replaced(ROOT / mutant.path, mutated(ROOT, mutant)).install()
     folder = OUT / f"tmp-{os.getpid()}"
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder}", "--no-header", "--tb=line"]
+    options = ["-x", "-q", "-W", "ignore", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder}", "--no-header", "--tb=line"]
     return int(pytest.main([*options, *tests]))
 
 
