@@ -90,8 +90,12 @@ def forbidden() -> tuple[int, list[str]]:
     from processors import Access, Sources, load_audio, load_image, load_video, sniff
 
     strict = Access(sources=Sources(private=False))
-    readers = [lambda url: load_image(url, access=strict), lambda url: load_audio(url, access=strict),
-               lambda url: load_video(url, access=strict), lambda url: sniff(url, access=strict)]  # fmt: skip
+    readers = [
+        lambda url: load_image(url, access=strict),
+        lambda url: load_audio(url, access=strict),
+        lambda url: load_video(url, access=strict),
+        lambda url: sniff(url, access=strict),
+    ]
     faults, tried = [], 0
     for number, host in enumerate(PRIVATE):
         url = f"http{'s' * (number % 2)}://{host}:8123/x.png"
@@ -111,7 +115,8 @@ def playlists() -> tuple[int, list[str]]:
     forms = (
         "#EXTM3U\n#EXT-X-TARGETDURATION:9\n# é\n#EXTINF:9,\nhttp://127.0.0.1:{port}/a.ts\n#EXT-X-ENDLIST\n",
         "ffconcat version 1.0\n# é\nfile http://127.0.0.1:{port}/a.mp4\n",
-        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=é\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=é\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        "m=video {port} RTP/AVP 96\na=rtpmap:96 H264/90000\n",
         '<?xml version="1.0"?><!-- é --><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
         'mediaPresentationDuration="PT9S"><Period><BaseURL>http://127.0.0.1:{port}/</BaseURL><AdaptationSet '
         'mimeType="video/mp4"><Representation id="1" bandwidth="9"><BaseURL>a.mp4</BaseURL></Representation>'

@@ -39,7 +39,9 @@ class Report:
         """All rows, in Markdown."""
         rows = [("", "measured", "bar", ""), *((a, b, c, "holds" if d else "MISSED") for a, b, c, d in self.rows)]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+        lines = [
+            "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+        ]
         return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
     @property
@@ -50,7 +52,9 @@ class Report:
 
 def start(*command: str) -> subprocess.Popen[str]:
     """A part of the check in a process of its own."""
-    return subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def injections() -> dict[str, Any]:
@@ -86,7 +90,9 @@ def check_fuzzing(report: Report, mutants: int, seed: int) -> fuzz.Tally:
             report.note(fault)
     ends = ", ".join(f"{count} {how}" for how, count in sorted(whole.ends.items())) or "no fault"
     holds = whole.tried == mutants and not whole.faults
-    report.add("fuzzing: mutants tried, a value or one error of ours", f"{whole.tried}: {ends}", f"{mutants}: no fault", holds)
+    report.add(
+        "fuzzing: mutants tried, a value or one error of ours", f"{whole.tried}: {ends}", f"{mutants}: no fault", holds
+    )
     return whole
 
 

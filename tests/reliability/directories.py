@@ -11,18 +11,41 @@ import numpy as np
 ASSETS = Path(__file__).parents[2] / "omni" / "assets" / "demo"
 WIDTH, VOCABULARY = 32, 64
 CONFIG: dict[str, Any] = {
-    "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "dtype": "float32", "vocab_size": VOCABULARY,
-    "hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
-    "head_dim": 16, "hidden_act": "silu", "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "attention_bias": False,
-    "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}, "tie_word_embeddings": True, "use_cache": True,
-    "sliding_window": None, "use_sliding_window": False, "max_window_layers": 1, "layer_types": ["full_attention"],
-}  # fmt: skip
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "dtype": "float32",
+    "vocab_size": VOCABULARY,
+    "hidden_size": WIDTH,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "hidden_act": "silu",
+    "max_position_embeddings": 512,
+    "rms_norm_eps": 1e-6,
+    "attention_bias": False,
+    "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"},
+    "tie_word_embeddings": True,
+    "use_cache": True,
+    "sliding_window": None,
+    "use_sliding_window": False,
+    "max_window_layers": 1,
+    "layer_types": ["full_attention"],
+}
 _LAYER = {
-    "input_layernorm": (WIDTH,), "post_attention_layernorm": (WIDTH,), "self_attn.q_proj": (32, WIDTH),
-    "self_attn.k_proj": (16, WIDTH), "self_attn.v_proj": (16, WIDTH), "self_attn.o_proj": (WIDTH, 32),
-    "self_attn.q_norm": (16,), "self_attn.k_norm": (16,), "mlp.gate_proj": (48, WIDTH), "mlp.up_proj": (48, WIDTH),
+    "input_layernorm": (WIDTH,),
+    "post_attention_layernorm": (WIDTH,),
+    "self_attn.q_proj": (32, WIDTH),
+    "self_attn.k_proj": (16, WIDTH),
+    "self_attn.v_proj": (16, WIDTH),
+    "self_attn.o_proj": (WIDTH, 32),
+    "self_attn.q_norm": (16,),
+    "self_attn.k_norm": (16,),
+    "mlp.gate_proj": (48, WIDTH),
+    "mlp.up_proj": (48, WIDTH),
     "mlp.down_proj": (WIDTH, 48),
-}  # fmt: skip
+}
 SHAPES = {"model.embed_tokens.weight": (VOCABULARY, WIDTH), "model.norm.weight": (WIDTH,)} | {
     f"model.layers.0.{name}.weight": shape for name, shape in _LAYER.items()
 }
@@ -59,13 +82,18 @@ def text_model(
     return here
 
 
-def sharded(weight_map: Mapping[str, str] | None = None, shards: Mapping[str, Mapping[str, np.ndarray]] | None = None) -> Path:
+def sharded(
+    weight_map: Mapping[str, str] | None = None, shards: Mapping[str, Mapping[str, np.ndarray]] | None = None
+) -> Path:
     """A text model in two shards with an index, either of which may be another."""
     here = text_model(files={"model.safetensors": None})
     names = list(SHAPES)
     if shards is None:
         all_ = tensors()
-        shards = {"model-1.safetensors": {n: all_[n] for n in names[:5]}, "model-2.safetensors": {n: all_[n] for n in names[5:]}}
+        shards = {
+            "model-1.safetensors": {n: all_[n] for n in names[:5]},
+            "model-2.safetensors": {n: all_[n] for n in names[5:]},
+        }
     for shard, held in shards.items():
         write_tensors(here / shard, held)
     if weight_map is None:

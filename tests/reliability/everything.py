@@ -4,7 +4,18 @@ import importlib
 
 from tests.reliability.corpus.table import Table
 
-KINDS = ("images", "arrays", "audio_files", "videos", "sources", "messages", "templates", "checkpoints", "embeddings", "bombs")
+KINDS = (
+    "images",
+    "arrays",
+    "audio_files",
+    "videos",
+    "sources",
+    "messages",
+    "templates",
+    "checkpoints",
+    "embeddings",
+    "bombs",
+)
 
 
 def tables(kinds: tuple[str, ...] = KINDS) -> dict[str, Table]:

@@ -1,7 +1,7 @@
 """Fuzzing: every mutant of an input gives a finite value or one error of ours, soon and in little memory.
 
-`python -m tests.reliability.fuzz --minutes 60 --seed 7` goes on for an hour; what it finds is kept in out/fuzz, one file a
-mutant, and belongs into the corpus.
+`python -m tests.reliability.fuzz --minutes 60 --seed 7` goes on for an hour; what it finds is kept in out/fuzz, one
+file a mutant, and belongs into the corpus.
 """
 
 import argparse
@@ -52,7 +52,17 @@ class Tally:
 
 def call(kind: str, source: Any) -> Any:
     """What a mutant of a kind is handed to: the public calls that take such an input."""
-    from processors import Access, AudioProcessor, ImageProcessor, Limits, VideoProcessor, load_audio, load_image, load_video, sniff
+    from processors import (
+        Access,
+        AudioProcessor,
+        ImageProcessor,
+        Limits,
+        VideoProcessor,
+        load_audio,
+        load_image,
+        load_video,
+        sniff,
+    )
 
     if kind == "message":
         from omni.messages import parse
@@ -148,7 +158,7 @@ def keep(kind: str, number: int, seed: int, verdict: Verdict) -> str:
 
 def lost(task: tuple[str, int, int, int], why: str) -> Tally:
     """The tally of a chunk that took its process with it: one fault, and the rest untried."""
-    kind, first, count, seed = task
+    kind, first, _, seed = task
     note = KEPT / f".{kind}-{first}-{seed}"
     number = int(note.read_text()) if note.exists() else first
     how = "hang" if "no answer" in why else "crash"
@@ -194,7 +204,10 @@ def main() -> int:
         if chosen.mutants or time.monotonic() > end:
             break
     rate = whole.tried / max(whole.seconds, 1e-9)
-    workers.say(f"{whole.tried} mutants, {whole.refused} refused, {len(whole.faults)} faults {whole.ends}, {rate:.0f} a second and process")
+    workers.say(
+        f"{whole.tried} mutants, {whole.refused} refused, {len(whole.faults)} faults {whole.ends}, "
+        f"{rate:.0f} a second and process"
+    )
     return bool(whole.faults)
 
 

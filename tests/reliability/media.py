@@ -39,7 +39,9 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, height: int, depth: int = 8, colour: int = 2, data: bytes | None = None, extra: bytes = b"") -> bytes:
+def png(
+    width: int, height: int, depth: int = 8, colour: int = 2, data: bytes | None = None, extra: bytes = b""
+) -> bytes:
     """A PNG with any header; without data, zeros of the size that the header says."""
     if data is None:
         channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
@@ -146,7 +148,9 @@ def _mux_samples(file: Any, track: Any, samples: np.ndarray, rate: int, start: f
     file.mux(track.encode(None))
 
 
-def mp3(samples: np.ndarray, rate: int, tags: bool = False, bit_rate: int | None = 64_000, quality: int | None = None) -> bytes:
+def mp3(
+    samples: np.ndarray, rate: int, tags: bool = False, bit_rate: int | None = 64_000, quality: int | None = None
+) -> bytes:
     """An MP3, without the header of Xing and without tags as a pipe leaves it."""
     plain = {} if tags else {"write_xing": "0", "id3v2_version": "0"}
     variable = {"global_quality": str(118 * quality), "flags": "+qscale"} if quality is not None else {}
@@ -163,7 +167,9 @@ def id3(size: int) -> bytes:
 def ape(size: int) -> bytes:
     """An APEv2 tag as it stands behind a file."""
     text = b"x" * size
-    first, last = (b"APETAGEX" + struct.pack("<4I", 2000, size + 32, 1, flags) + bytes(8) for flags in (0xA0000000, 0x80000000))
+    first, last = (
+        b"APETAGEX" + struct.pack("<4I", 2000, size + 32, 1, flags) + bytes(8) for flags in (0xA0000000, 0x80000000)
+    )
     return first + text + last
 
 

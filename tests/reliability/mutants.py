@@ -1,10 +1,10 @@
 """A mutation test: small changes of the source, each of which some test must notice.
 
-`python -m tests.reliability.mutants --count 400 --seed 0` draws so many changes of `processors/` and of the modules that
-turn messages into token ids and positions. First it notes which tests run which lines; then each change is imported by a
-fork that has the libraries already, and tried on the tests that run its line, the quickest first. Results go to
-out/mutation, and a second call goes on where the first was stopped. What survives must stand in survivors.json with the
-reason why it changes nothing that is promised. Exit code 1 below the bar.
+`python -m tests.reliability.mutants --count 400 --seed 0` draws so many changes of `processors/` and of the modules
+that turn messages into token ids and positions. First it notes which tests run which lines; then each change is
+imported by a fork that has the libraries already, and tried on the tests that run its line, the quickest first. Results
+go to out/mutation, and a second call goes on where the first was stopped. What survives must stand in survivors.json
+with the reason why it changes nothing that is promised. Exit code 1 below the bar.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import importlib.machinery
 import importlib.util
 import json
 import os
-import random
 import select
 import signal
 import sys
@@ -37,18 +36,26 @@ OMNI = ("messages", "template", "layout", "layout_stamped", "inputs", "spoken", 
 TESTS = {
     "processors/": ("tests/processors", "tests/reliability/test_attacks.py"),
     "omni/": (
-        "tests/omni/test_messages.py", "tests/omni/test_hostile_messages.py", "tests/omni/test_template.py",
-        "tests/omni/test_hostile_templates.py", "tests/omni/test_layout.py", "tests/omni/test_inputs.py",
-        "tests/omni/test_tokenizer.py", "tests/omni/test_text_stream.py", "tests/omni/test_chat.py",
+        "tests/omni/test_messages.py",
+        "tests/omni/test_hostile_messages.py",
+        "tests/omni/test_template.py",
+        "tests/omni/test_hostile_templates.py",
+        "tests/omni/test_layout.py",
+        "tests/omni/test_inputs.py",
+        "tests/omni/test_tokenizer.py",
+        "tests/omni/test_text_stream.py",
+        "tests/omni/test_chat.py",
     ),
-}  # fmt: skip
+}
 _TESTS_A_MUTANT = 60
 _LEAST_SECONDS, _TIMES_SLOWER = 30.0, 8.0
 
 
 def modules() -> list[str]:
     """The modules that are changed."""
-    found = [f"processors/{path.name}" for path in sorted((ROOT / "processors").glob("*.py")) if path.name != "__init__.py"]
+    found = [
+        f"processors/{path.name}" for path in sorted((ROOT / "processors").glob("*.py")) if path.name != "__init__.py"
+    ]
     chosen = {name for name in OMNI}
     for path in sorted((ROOT / "omni").glob("*.py")):
         if path.stem in chosen or path.stem.startswith(("message", "template", "layout")):
@@ -56,9 +63,9 @@ def modules() -> list[str]:
     return found
 
 
-def drawn(count: int, seed: int) -> list[Mutant]:
-    """Mutants by chance, the same for one seed and one source."""
-    every = [mutant for path in modules() for mutant in mutants(ROOT, path)]
+def drawn(count: int, seed: int, only: str = "") -> list[Mutant]:
+    """Mutants by chance, the same for one seed and one source; of the modules whose path begins with `only`."""
+    every = [mutant for path in modules() if path.startswith(only) for mutant in mutants(ROOT, path)]
     # By identity, so that a line added elsewhere moves no other draw.
     every.sort(key=lambda one: hashlib.sha256(f"{seed}/{one.identity}".encode()).hexdigest())
     return every[:count]
@@ -69,7 +76,7 @@ def test_files(prefix: str) -> list[str]:
     return [path for path in TESTS[prefix] if (ROOT / path).exists()]
 
 
-# --- which tests run which lines ----------------------------------------------------------------------------------------
+# --- which tests run which lines --------------------------------------------------------------------------------------
 class _Recorder:
     """A plugin of pytest that notes the lines that each test runs, and how long it takes."""
 
@@ -93,7 +100,9 @@ def record_tests(prefix: str) -> dict[str, Any]:
     measured = coverage.Coverage(data_file=None, include=[str(ROOT / path) for path in modules()], config_file=False)
     recorder = _Recorder(measured)
     measured.start()
-    code = pytest.main(["-q", "-W", "ignore", "-p", "no:cacheprovider", "-p", "no:xdist", *test_files(prefix)], plugins=[recorder])
+    code = pytest.main(
+        ["-q", "-W", "ignore", "-p", "no:cacheprovider", "-p", "no:xdist", *test_files(prefix)], plugins=[recorder]
+    )
     measured.stop()
     if code not in (0, 1):
         raise SystemExit(f"the tests of {prefix} cannot be run: {code}")
@@ -101,44 +110,53 @@ def record_tests(prefix: str) -> dict[str, Any]:
     data = measured.get_data()
     for path in data.measured_files():
         name = str(Path(path).relative_to(ROOT))
-        lines[name] = {str(line): [test for test in tests if test and test not in recorder.failed] for line, tests in data.contexts_by_lineno(path).items()}
+        lines[name] = {
+            str(line): [test for test in tests if test and test not in recorder.failed]
+            for line, tests in data.contexts_by_lineno(path).items()
+        }
     return {"lines": lines, "seconds": recorder.seconds, "failed": sorted(recorder.failed)}
 
 
-def tests_by_line() -> dict[str, Any]:
-    """What `record_tests` notes of all packages, kept until a source or a test is another."""
-    sources = [ROOT / path for path in modules()]
-    sources += [path for prefix in TESTS for name in test_files(prefix) for path in _python_files(ROOT / name)]
-    state = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-    kept = OUT / "tests.json"
-    if kept.exists() and (found := json.loads(kept.read_text()))["state"] == state:
-        return found
-    found: dict[str, Any] = {"state": state, "lines": {}, "seconds": {}}
+def tests_by_line(paths: set[str]) -> dict[str, Any]:
+    """What `record_tests` notes, for the packages of these modules; kept until a source or a test is another."""
+    found: dict[str, Any] = {"lines": {}, "seconds": {}}
     for prefix in TESTS:
-        print(f"which tests run which lines of {prefix}", flush=True)
-        part = OUT / f"tests-{prefix.strip('/')}.json"
-        part.unlink(missing_ok=True)
-        process = os.fork()
-        if not process:
-            _quiet()
-            try:
-                part.write_text(json.dumps(record_tests(prefix)))
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                os._exit(0)
-        os.waitpid(process, 0)
-        if not part.exists():
-            raise SystemExit(f"the tests of {prefix} cannot be run: see {OUT / 'log.txt'}")
-        noted = json.loads(part.read_text())
+        if not any(path.startswith(prefix) for path in paths):
+            continue
+        noted = _noted(prefix)
         for path, lines in noted["lines"].items():
             for line, tests in lines.items():
                 found["lines"].setdefault(path, {}).setdefault(line, []).extend(tests)
         found["seconds"] |= noted["seconds"]
-        for test in noted["failed"]:
-            print(f"left out, for it does not pass without any change: {test}", flush=True)
-    kept.write_text(json.dumps(found))
+    return found
+
+
+def _noted(prefix: str) -> dict[str, Any]:
+    """What `record_tests` notes of one package, in a fork that then ends."""
+    sources = [ROOT / path for path in modules() if path.startswith(prefix)]
+    sources += [path for name in test_files(prefix) for path in _python_files(ROOT / name)]
+    state = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    kept = OUT / f"tests-{prefix.strip('/')}.json"
+    if kept.exists() and (found := json.loads(kept.read_text())).get("state") == state:
+        return found
+    print(f"which tests run which lines of {prefix}", flush=True)
+    kept.unlink(missing_ok=True)
+    process = os.fork()
+    if not process:
+        _quiet()
+        try:
+            kept.write_text(json.dumps({"state": state, **record_tests(prefix)}))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(0)
+    os.waitpid(process, 0)
+    if not kept.exists():
+        raise SystemExit(f"the tests of {prefix} cannot be run: see {OUT / 'log.txt'}")
+    found = json.loads(kept.read_text())
+    for test in found["failed"]:
+        print(f"left out, for it does not pass without any change: {test}", flush=True)
     return found
 
 
@@ -166,7 +184,7 @@ def _spread(tests: list[str]) -> list[str]:
     return (first + rest)[: max(_TESTS_A_MUTANT, len(first))]
 
 
-# --- one mutant ---------------------------------------------------------------------------------------------------------
+# --- one mutant -------------------------------------------------------------------------------------------------------
 class Replaced:
     """Makes the import system read another source for one module."""
 
@@ -204,7 +222,19 @@ def _try(mutant: Mutant, tests: list[str]) -> int:
     sys.dont_write_bytecode = True
     Replaced(ROOT / mutant.path, mutated(ROOT, mutant)).install()
     folder = OUT / f"tmp-{os.getpid()}"
-    options = ["-x", "-q", "-W", "ignore", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder}", "--no-header", "--tb=line"]
+    options = [
+        "-x",
+        "-q",
+        "-W",
+        "ignore",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        f"--basetemp={folder}",
+        "--no-header",
+        "--tb=line",
+    ]
     return int(pytest.main([*options, *tests]))
 
 
@@ -214,8 +244,25 @@ def warm() -> None:
     import pytest  # noqa: F401
 
     PIL.Image.init()
-    names = ("numpy", "scipy.signal", "av", "soundfile", "soxr", "hypothesis", "beartype.claw", "jaxtyping", "jax.numpy", "flax.nnx",
-             "tokenizers", "jinja2.sandbox", "safetensors.numpy", "ml_dtypes", "librosa", "tqdm", "optax")  # fmt: skip
+    names = (
+        "numpy",
+        "scipy.signal",
+        "av",
+        "soundfile",
+        "soxr",
+        "hypothesis",
+        "beartype.claw",
+        "jaxtyping",
+        "jax.numpy",
+        "flax.nnx",
+        "tokenizers",
+        "jinja2.sandbox",
+        "safetensors.numpy",
+        "ml_dtypes",
+        "librosa",
+        "tqdm",
+        "optax",
+    )
     for name in names:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -274,7 +321,9 @@ def run(todo: Iterable[Mutant], noted: dict[str, Any], results: Path, jobs: int,
                 log.write(json.dumps(line) + "\n")
                 log.flush()
                 if not outcome.startswith("killed"):
-                    print(f"{done}/{total} {outcome}: {one.mutant.path}:{one.mutant.line} {one.mutant.change}", flush=True)
+                    print(
+                        f"{done}/{total} {outcome}: {one.mutant.path}:{one.mutant.line} {one.mutant.change}", flush=True
+                    )
                 for left in OUT.glob(f"tmp-{one.process}"):
                     _remove(left)
 
@@ -309,8 +358,10 @@ def report(chosen: list[Mutant], found: dict[str, dict[str, Any]]) -> int:
         excused += bool(reason)
         print(f"{one.identity} {one.path}:{one.line} {one.change}\n    {reason or 'NO REASON YET'}")
     share = killed / max(len(through), 1)
-    print(f"{len(through)} of {len(chosen)} mutants tried, {killed} killed, {share:.1%} (the bar is {BAR:.0%}); "
-          f"{len(alive)} survivors, {excused} with a reason; {seconds / max(len(through), 1):.1f} s a mutant")  # fmt: skip
+    print(
+        f"{len(through)} of {len(chosen)} mutants tried, {killed} killed, {share:.1%} (the bar is {BAR:.0%}); "
+        f"{len(alive)} survivors, {excused} with a reason; {seconds / max(len(through), 1):.1f} s a mutant"
+    )
     return int(share < BAR or len(through) < len(chosen))
 
 
@@ -319,6 +370,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     options.add_argument("--count", type=int, default=400)
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--only", default="", help="modules whose path begins so")
     options.add_argument("--jobs", type=int, default=2)
     options.add_argument("--again", action="store_true", help="try survivors again: tests have been added")
     options.add_argument("--report", action="store_true", help="print what is known and try nothing")
@@ -326,15 +378,19 @@ def main() -> int:
     OUT.mkdir(parents=True, exist_ok=True)
     os.chdir(ROOT)
     results = OUT / f"results-{given.seed}.jsonl"
-    chosen, found = drawn(given.count, given.seed), read(results)
+    chosen, found = drawn(given.count, given.seed, given.only), read(results)
     if given.report:
         return report(chosen, found)
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
     warm()
-    noted = tests_by_line()
-    todo = [one for one in chosen if one.identity not in found or (given.again and not found[one.identity]["outcome"].startswith("killed"))]
+    noted = tests_by_line({one.path for one in chosen})
+    todo = [
+        one
+        for one in chosen
+        if one.identity not in found or (given.again and not found[one.identity]["outcome"].startswith("killed"))
+    ]
     run(todo, noted, results, given.jobs, given.count)
     return report(chosen, read(results))
 

@@ -1,4 +1,4 @@
-"""Changes to a module's source, one at a time: comparisons, constants, arithmetic, conditions, returns, statements, slices."""
+"""Changes to a source, one at a time: comparisons, constants, arithmetic, conditions, returns, statements, slices."""
 
 import ast
 import copy
@@ -6,15 +6,33 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
-    ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt, ast.Lt),
-    ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.In: (ast.NotIn,), ast.NotIn: (ast.In,), ast.Is: (ast.IsNot,), ast.IsNot: (ast.Is,),
-}  # fmt: skip
+    ast.Lt: (ast.LtE, ast.GtE),
+    ast.LtE: (ast.Lt, ast.Gt),
+    ast.Gt: (ast.GtE, ast.LtE),
+    ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,),
+    ast.In: (ast.NotIn,),
+    ast.NotIn: (ast.In,),
+    ast.Is: (ast.IsNot,),
+    ast.IsNot: (ast.Is,),
+}
 _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult, ast.Div: ast.Mult, ast.Mod: ast.FloorDiv,
-    ast.LShift: ast.RShift, ast.RShift: ast.LShift, ast.BitAnd: ast.BitOr, ast.Pow: ast.Mult, ast.BitXor: ast.BitAnd,
-}  # fmt: skip
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.FloorDiv,
+    ast.FloorDiv: ast.Mult,
+    ast.Div: ast.Mult,
+    ast.Mod: ast.FloorDiv,
+    ast.LShift: ast.RShift,
+    ast.RShift: ast.LShift,
+    ast.BitAnd: ast.BitOr,
+    ast.Pow: ast.Mult,
+    ast.BitXor: ast.BitAnd,
+}
 
 
 @dataclass(frozen=True)
@@ -41,14 +59,15 @@ class Mutant:
 def mutants(root: Path, path: str) -> list[Mutant]:
     """Every change of a module."""
     tree = ast.parse((root / path).read_text(encoding="utf-8"))
+    scopes = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
     found, seen = [], {}
-    for number, (node, place, _) in enumerate(_changes(tree)):
-        change = place
-        key = f"{path}|{_owner(tree, node)}|{change}"
+    for number, (old, new, _) in enumerate(_changes(tree)):
+        change = f"{_short(old)} -> {_short(new)}"
+        key = f"{path}|{_owner(scopes, old)}|{change}"
         seen[key] = seen.get(key, 0) + 1
         identity = hashlib.sha256(f"{key}|{seen[key]}".encode()).hexdigest()[:12]
-        line = getattr(node, "lineno", 0)
-        found.append(Mutant(identity, path, line, getattr(node, "end_lineno", line), change, number))
+        line = getattr(old, "lineno", 0)
+        found.append(Mutant(identity, path, line, getattr(old, "end_lineno", line), change, number))
     return found
 
 
@@ -62,14 +81,10 @@ def mutated(root: Path, mutant: Mutant) -> bytes:
     return ast.unparse(ast.fix_missing_locations(tree)).encode()
 
 
-def _owner(tree: ast.AST, wanted: ast.AST) -> str:
-    """The function or class that holds a node."""
-    names = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            if node.lineno <= getattr(wanted, "lineno", 0) <= (node.end_lineno or 0):
-                names.append(node.name)
-    return ".".join(names)
+def _owner(scopes: list[Any], wanted: ast.AST) -> str:
+    """The functions and classes that hold a node."""
+    line = getattr(wanted, "lineno", 0)
+    return ".".join(scope.name for scope in scopes if scope.lineno <= line <= scope.end_lineno)
 
 
 def _skipped(tree: ast.AST) -> set[int]:
@@ -91,28 +106,36 @@ def _skipped(tree: ast.AST) -> set[int]:
             leave(node.annotation)
         elif isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             leave(node)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "overload", "TypeVar"):
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ("isinstance", "overload", "TypeVar")
+        ):
             leave(node.args[1] if len(node.args) > 1 else None)
-        elif isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id in ("__all__", "__omni__") for t in node.targets):
+        elif isinstance(node, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id in ("__all__", "__omni__") for t in node.targets
+        ):
             leave(node)
         elif isinstance(node, ast.Raise) and node.cause is not None:
             leave(node.cause)  # what a traceback shows of an error's cause
     return out
 
 
-def _changes(tree: ast.AST) -> Iterator[tuple[ast.AST, str, object]]:
-    """Every change of a tree in order: the node, what changes, and a function that does it in place."""
+def _changes(tree: ast.AST) -> Iterator[tuple[ast.AST, ast.AST, Any]]:
+    """Every change of a tree in order: what was, what is, and a function that does it in place."""
     skipped = _skipped(tree)
     for parent in ast.walk(tree):
         for field, value in ast.iter_fields(parent):
             places = [(parent, field, None, value)] if isinstance(value, ast.AST) else []
             if isinstance(value, list):
-                places = [(value, field, place, inner) for place, inner in enumerate(value) if isinstance(inner, ast.AST)]
+                places = [
+                    (value, field, place, inner) for place, inner in enumerate(value) if isinstance(inner, ast.AST)
+                ]
             for holder, name, place, node in places:
                 if id(node) in skipped:
                     continue
                 for new in _replacements(node, parent):
-                    yield node, f"{_short(node)} -> {_short(new)}", _setter(holder, name, place, new)
+                    yield node, new, _setter(holder, name, place, new)
 
 
 def _setter(holder: object, name: str, place: int | None, new: ast.AST) -> object:
@@ -159,7 +182,9 @@ def _replacements(node: ast.AST, parent: ast.AST) -> Iterator[ast.AST]:
             yield _with(node, test=ast.UnaryOp(ast.Not(), test))
         case ast.IfExp(test=test) if not isinstance(test, ast.Compare | ast.UnaryOp | ast.BoolOp):
             yield _with(node, test=ast.UnaryOp(ast.Not(), test))
-        case ast.Return(value=value) if value is not None and not (isinstance(value, ast.Constant) and value.value is None):
+        case ast.Return(value=value) if value is not None and not (
+            isinstance(value, ast.Constant) and value.value is None
+        ):
             yield _with(node, value=ast.Constant(None))
         case ast.Raise() | ast.Continue() | ast.Break():
             yield ast.copy_location(ast.Pass(), node)

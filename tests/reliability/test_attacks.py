@@ -17,25 +17,62 @@ from tests.reliability.everything import names, tables
 ROOT = Path(__file__).parents[2]
 # The kinds of fault that were once there, and how the names of the inputs that show them begin.
 KINDS_OF_FAULT = {
-    "length comes from the stream": ("audio: WAV of length", "audio: MP3 of constant rate", "audio: FLAC of unknown", "audio: two Ogg"),
+    "length comes from the stream": (
+        "audio: WAV of length",
+        "audio: MP3 of constant rate",
+        "audio: FLAC of unknown",
+        "audio: two Ogg",
+    ),
     "clocks": ("video: two transport streams", "video: a screen whose frames"),
-    "no foreign exception": ("video: motion JPEG with EXIF", "source: a stream that raises", "message: a part that fails"),
-    "nothing vanishes": ("message: images beside", "message: tools", "message: tool arguments", "template: a template that drops"),
+    "no foreign exception": (
+        "video: motion JPEG with EXIF",
+        "source: a stream that raises",
+        "message: a part that fails",
+    ),
+    "nothing vanishes": (
+        "message: images beside",
+        "message: tools",
+        "message: tool arguments",
+        "template: a template that drops",
+    ),
     "one object twice": ("image: one lazily opened", "message: one picture twice"),
-    "fields of checkpoints": ("checkpoint: the end named by", "checkpoint: note", "checkpoint: YaRN", "checkpoint: adapters"),
+    "fields of checkpoints": (
+        "checkpoint: the end named by",
+        "checkpoint: note",
+        "checkpoint: YaRN",
+        "checkpoint: adapters",
+    ),
     "kind by probing": ("image: GIF with G", "audio: kind of mpegts", "audio: MP3 with zeros before"),
-    "addresses and encodings": ("source: GET /图片", "source: data URI without padding", "message: record with a byte order mark"),
+    "addresses and encodings": (
+        "source: GET /图片",
+        "source: data URI without padding",
+        "message: record with a byte order mark",
+    ),
     "rare pictures": ("video: animated WEBP", "image: TIFF of 1 bits whose zero", "video: see-through animated"),
-    "budgets": ("message: part: video with total_pixels", "message: part: image_url with detail", "array: picture through DLPack"),
+    "budgets": (
+        "message: part: video with total_pixels",
+        "message: part: image_url with detail",
+        "array: picture through DLPack",
+    ),
     "bytes reach files and sockets": ("video: ffconcat", "video: m3u8", "video: SDP"),
     "addresses go anywhere": ("source: address 169.254", "source: a redirect to", "source: a message's address"),
     "small input, gigabytes": ("bomb: PNG", "bomb: FLAC", "bomb: one pixel"),
-    "NaN in, text out": ("checkpoint: nan in", "embedding: nan", "array: audio with a sample of 1e18", "array: floats of integers'"),
-    "contradictions": ("checkpoint: a tensor in two shards", "checkpoint: header with overlapping", "audio: AIFF cut", "video: libx264 in matroska with a hole"),
+    "NaN in, text out": (
+        "checkpoint: nan in",
+        "embedding: nan",
+        "array: audio with a sample of 1e18",
+        "array: floats of integers'",
+    ),
+    "contradictions": (
+        "checkpoint: a tensor in two shards",
+        "checkpoint: header with overlapping",
+        "audio: AIFF cut",
+        "video: libx264 in matroska with a hole",
+    ),
     "raw errors": ("checkpoint: config.json deep", "message: record of long numbers", "array: clip with fps as text"),
     "work that strangers choose": ("template: nested loops", "template: a power folded"),
     "outputs": ("embedding: saved twice",),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", list(KINDS_OF_FAULT))
@@ -95,7 +132,10 @@ def test_a_playlist_in_a_message_tells_nothing_of_the_servers_disk(tmp_path, mon
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "private.mp4").write_bytes(media.clip())
-    for text in ("ffconcat version 1.0\n# é\nfile private.mp4\n", "#EXTM3U\n# é\n#EXTINF:9,\nprivate.mp4\n#EXT-X-ENDLIST\n"):
+    for text in (
+        "ffconcat version 1.0\n# é\nfile private.mp4\n",
+        "#EXTM3U\n# é\n#EXTINF:9,\nprivate.mp4\n#EXT-X-ENDLIST\n",
+    ):
         url = "data:video/mp4;base64," + base64.b64encode(text.encode()).decode()
         with pytest.raises(omni.InputError):
             demo().chat(temperature=0).send([{"type": "video_url", "video_url": {"url": url}}, "What moves?"])
@@ -107,8 +147,10 @@ def test_one_lazily_opened_picture_in_two_questions(tmp_path):
     image = Image.open(path)
     asks = [user({"type": "image", "image": image}, text) for text in ("What is this?", "Which colours?")]
     replies = demo().generate(asks, temperature=0, max_new_tokens=4)
-    wanted = [demo().generate(user({"type": "image", "image": str(path)}, t), temperature=0, max_new_tokens=4) for t in (
-        "What is this?", "Which colours?")]  # fmt: skip
+    wanted = [
+        demo().generate(user({"type": "image", "image": str(path)}, t), temperature=0, max_new_tokens=4)
+        for t in ("What is this?", "Which colours?")
+    ]
     assert [reply.token_ids for reply in replies] == [reply.token_ids for reply in wanted]
 
 
@@ -155,4 +197,3 @@ def test_the_watch_over_sockets_sees_one():
         with pytest.raises(OSError, match="nothing leaves"):
             socket.socket().connect(("10.0.0.1", 80))
     assert wanted == [("10.0.0.1", 80)]
-

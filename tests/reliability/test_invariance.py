@@ -47,14 +47,16 @@ texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Co"]), m
 
 def close(one, other):
     assert one.kind == other.kind and one.grid_thw == other.grid_thw and one.timestamps == other.timestamps
-    np.testing.assert_allclose(one.tokens, other.tokens, rtol=0, atol=1e-5 * max(1.0, float(np.abs(other.tokens).max())))
+    np.testing.assert_allclose(
+        one.tokens, other.tokens, rtol=0, atol=1e-5 * max(1.0, float(np.abs(other.tokens).max()))
+    )
     assert (one.deepstack is None) == (other.deepstack is None)
     if one.deepstack is not None:
         limit = 1e-5 * max(1.0, float(np.abs(other.deepstack).max()))
         np.testing.assert_allclose(one.deepstack, other.deepstack, rtol=0, atol=limit)
 
 
-# --- media --------------------------------------------------------------------------------------------------------------
+# --- media ------------------------------------------------------------------------------------------------------------
 @few
 @given(mixes, st.integers(1, 4), st.randoms())
 def test_media_are_the_same_alone_in_a_batch_and_in_any_order(model, mix, batch_size, chance):
@@ -123,7 +125,9 @@ def test_embeddings_of_two_processes_are_the_same_bytes(kind, tmp_path):
             f"omni.load('demo', dtype='float32').encode(medium({kind!r}, 1)).save({str(path)!r})"
         )
         environment = {"PYTHONHASHSEED": seed}
-        run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os_environment(environment), capture_output=True)
+        run = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=os_environment(environment), capture_output=True
+        )
         assert not run.returncode, run.stderr.decode()[-2000:]
         digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
     assert len(digests) == 1
@@ -135,7 +139,7 @@ def os_environment(more):
     return {**os.environ, **more}
 
 
-# --- text ---------------------------------------------------------------------------------------------------------------
+# --- text -------------------------------------------------------------------------------------------------------------
 @few
 @given(st.lists(texts, min_size=1, max_size=5), st.integers(1, 5))
 def test_answers_are_the_same_alone_and_in_a_batch(model, said, batch_size):
@@ -224,7 +228,7 @@ def test_sampling_depends_on_its_own_seed_alone(model, count, seed):
     assert alone == beside
 
 
-# --- the host's half ----------------------------------------------------------------------------------------------------
+# --- the host's half --------------------------------------------------------------------------------------------------
 @few
 @given(st.sampled_from(["WAV", "FLAC"]), st.floats(0.05, 3), st.sampled_from([8_000, 16_000, 44_100]))
 def test_a_file_is_read_as_its_samples_are(form, seconds, rate):

@@ -80,7 +80,7 @@ def test_one_picture_in_sixteen_threads(model, tmp_path):
     for _ in range(3):
         image = Image.open(path)
         with ThreadPoolExecutor(16) as pool:
-            for found in pool.map(lambda _: model.encode(image).tokens, range(16)):
+            for found in pool.map(lambda one: model.encode(one).tokens, [image] * 16):
                 np.testing.assert_allclose(found, right, rtol=0, atol=1e-4)
 
 
@@ -124,7 +124,8 @@ WORK = {
     ),
     "load": "import omni; omni.load('demo'); print('begun', flush=True)\nwhile True: omni.load('demo')",
     "videos": (
-        "from processors import VideoProcessor; read = VideoProcessor(); read('{folder}/a.mp4'); print('begun', flush=True)\n"
+        "from processors import VideoProcessor; read = VideoProcessor(); read('{folder}/a.mp4')\n"
+        "print('begun', flush=True)\n"
         "while True: read('{folder}/a.mp4')"
     ),
 }
@@ -156,7 +157,13 @@ def interrupted(command, scratch, begun="begun"):
     """Starts a program, interrupts it at work as a terminal does; returns its exit code, seconds, and what it wrote."""
     environment = {**os.environ, "TMPDIR": str(scratch), "JAX_PLATFORMS": "cpu"}
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         for line in process.stdout:

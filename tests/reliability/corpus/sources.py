@@ -21,11 +21,14 @@ CASES = Table("source")
 LOCAL = Access(sources=Sources(private=True))
 STRICT = Access(sources=Sources(private=False))
 READ = Value(lambda pixels: pixels.shape == (48, 64, 3))
-PRIVATE = """127.0.0.1 127.1 127.0.0.1. 2130706433 0x7f.1 0x7f000001 017700000001 0 0.0.0.0 localhost LOCALHOST localhost. 10.0.0.1
+PRIVATE = """
+127.0.0.1 127.1 127.0.0.1. 2130706433 0x7f.1 0x7f000001 017700000001 0 0.0.0.0 localhost LOCALHOST localhost. 10.0.0.1
 10.255.255.255 172.16.0.1 172.31.255.254 192.168.1.1 169.254.169.254 169.254.0.1 100.64.0.1 100.127.255.255 192.0.0.1
-192.0.2.1 198.18.0.1 198.51.100.1 203.0.113.1 224.0.0.1 239.255.255.250 240.0.0.1 255.255.255.255 [::1] [::] [::ffff:127.0.0.1]
-[::ffff:10.0.0.1] [::ffff:a9fe:a9fe] [::127.0.0.1] [64:ff9b::7f00:1] [64:ff9b::a00:1] [2002:7f00:1::] [2002:a00:1::1]
-[fe80::1] [fec0::1] [fc00::1] [fd00:ec2::254] [ff02::1] [2001:db8::1] [0:0:0:0:0:ffff:7f00:1] 127%2E0%2E0%2E1 ①27.0.0.1""".split()
+192.0.2.1 198.18.0.1 198.51.100.1 203.0.113.1 224.0.0.1 239.255.255.250 240.0.0.1 255.255.255.255 [::1] [::]
+[::ffff:127.0.0.1] [::ffff:10.0.0.1] [::ffff:a9fe:a9fe] [::127.0.0.1] [64:ff9b::7f00:1] [64:ff9b::a00:1]
+[2002:7f00:1::] [2002:a00:1::1] [fe80::1] [fec0::1] [fc00::1] [fd00:ec2::254] [ff02::1] [2001:db8::1]
+[0:0:0:0:0:ffff:7f00:1] 127%2E0%2E0%2E1 ①27.0.0.1
+""".split()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -74,22 +77,63 @@ def local(source: Any) -> Any:
 
 
 for host in PRIVATE:
-    CASES.add(f"address {host}", lambda h=host: f"http://{h}:9/x.png", lambda url: load_image(url, access=STRICT), Refused(
-        "source_address", "source_url", "source_download"))  # fmt: skip
-for path in ("/a.png", "/图片.png", "/a b.png", "/a%20b.png", "/café.png?q=ü", "/gzip", "/nolength", "/a.png#part", "/moved?to=/a.png"):
+    CASES.add(
+        f"address {host}",
+        lambda h=host: f"http://{h}:9/x.png",
+        lambda url: load_image(url, access=STRICT),
+        Refused("source_address", "source_url", "source_download"),
+    )
+for path in (
+    "/a.png",
+    "/图片.png",
+    "/a b.png",
+    "/a%20b.png",
+    "/café.png?q=ü",
+    "/gzip",
+    "/nolength",
+    "/a.png#part",
+    "/moved?to=/a.png",
+):
     CASES.add(f"GET {path}", lambda p=path: server() + p, local, READ)
 for path in ("/notgzip", "/short", "/status404", "/status500", "/status204", "/nothing"):
     CASES.add(f"GET {path}", lambda p=path: server() + p, local, Refused("source_download", "source_empty"))
-CASES.add("a redirect to itself", lambda: server() + "/moved?to=/moved?to=/moved?to=/moved?to=/moved?to=/moved?to=/moved?to=/m",
-          local, Refused("source_download"))  # fmt: skip
+CASES.add(
+    "a redirect to itself",
+    lambda: server() + "/moved?to=/moved?to=/moved?to=/moved?to=/moved?to=/moved?to=/moved?to=/m",
+    local,
+    Refused("source_download"),
+)
 for target in ("file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x", "gopher://127.0.0.1/"):
     CASES.add(f"a redirect to {target}", lambda t=target: f"{server()}/moved?to={t}", local, Refused("source_scheme"))
-CASES.add("a compressed body over the limit", lambda: server() + "/bomb", lambda url: load_image(
-    url, access=Access(Limits(fetch_bytes=1 << 20), Sources(private=True))), Refused("source_too_large"))  # fmt: skip
-for url in ("http://", "http:///x", "http://[broken", "http://user:secret@127.0.0.1/x", "http://host name/", "http://a:99999/",
-            "http://a:port/", "http://\0/", "http://..", "https://-/", "http://" + "a" * 300 + ".example/"):  # fmt: skip
+CASES.add(
+    "a compressed body over the limit",
+    lambda: server() + "/bomb",
+    lambda url: load_image(url, access=Access(Limits(fetch_bytes=1 << 20), Sources(private=True))),
+    Refused("source_too_large"),
+)
+for url in (
+    "http://",
+    "http:///x",
+    "http://[broken",
+    "http://user:secret@127.0.0.1/x",
+    "http://host name/",
+    "http://a:99999/",
+    "http://a:port/",
+    "http://\0/",
+    "http://..",
+    "https://-/",
+    "http://" + "a" * 300 + ".example/",
+):
     CASES.add(f"address {url[:40]!r}", lambda u=url: u, local, Refused("source_url", "source_download"))
-for url in ("ftp://127.0.0.1/x", "file:///etc/passwd", "FILE:///etc/passwd", "gopher://a/", "rtsp://a/", "concat://a", "pipe://0"):
+for url in (
+    "ftp://127.0.0.1/x",
+    "file:///etc/passwd",
+    "FILE:///etc/passwd",
+    "gopher://a/",
+    "rtsp://a/",
+    "concat://a",
+    "pipe://0",
+):
     CASES.add(f"scheme of {url}", lambda u=url: u, local, Refused("source_scheme"))
 
 
@@ -101,32 +145,55 @@ def padded() -> bytes:
 
 TEXT = base64.b64encode(padded()).decode()
 for name, uri in {
-    "as it should be": "data:image/png;base64," + TEXT, "without padding": "data:image/png;base64," + TEXT.rstrip("="),
+    "as it should be": "data:image/png;base64," + TEXT,
+    "without padding": "data:image/png;base64," + TEXT.rstrip("="),
     "URL-safe": "data:image/png;base64," + base64.urlsafe_b64encode(padded()).decode(),
-    "spaced": " data:image/png; base64," + TEXT, "in capitals": "DATA:IMAGE/PNG;BASE64," + TEXT,
+    "spaced": " data:image/png; base64," + TEXT,
+    "in capitals": "DATA:IMAGE/PNG;BASE64," + TEXT,
     "in lines": "data:image/png;base64," + "\n".join(TEXT[at : at + 76] for at in range(0, len(TEXT), 76)),
     "percent-encoded": "data:image/png;base64," + TEXT.replace("+", "%2B").replace("=", "%3D"),
-    "without a type": "data:;base64," + TEXT, "with a charset": "data:image/png;charset=utf-8;base64," + TEXT,
+    "without a type": "data:;base64," + TEXT,
+    "with a charset": "data:image/png;charset=utf-8;base64," + TEXT,
     "of another type": "data:text/html;base64," + TEXT,
-}.items():  # fmt: skip
+}.items():
     CASES.add(f"data URI {name}", lambda u=uri: u, load_image, READ)
 for name, uri, code in (
-    ("of nothing", "data:image/png;base64,", "source_empty"), ("of signs", "data:image/png;base64,####", "source_bad_data_uri"),
-    ("without a comma", "data:image/png;base64", "source_bad_data_uri"), ("of one letter", "data:;base64,A", "source_bad_data_uri"),
-    ("alone", "data:", "source_bad_data_uri"), ("of text", "data:,hello", "image_unknown_format"),
+    ("of nothing", "data:image/png;base64,", "source_empty"),
+    ("of signs", "data:image/png;base64,####", "source_bad_data_uri"),
+    ("without a comma", "data:image/png;base64", "source_bad_data_uri"),
+    ("of one letter", "data:;base64,A", "source_bad_data_uri"),
+    ("alone", "data:", "source_bad_data_uri"),
+    ("of text", "data:,hello", "image_unknown_format"),
     ("of letters that are not ASCII", "data:image/png;base64,äöü", "source_bad_data_uri"),
     ("of text and half a surrogate pair", "data:image/png,%89\udce8", "source_bad_data_uri"),
     ("of half a surrogate pair", "data:image/png;base64,\ud800", "source_bad_data_uri"),
-):  # fmt: skip
+):
     CASES.add(f"data URI {name}", lambda u=uri: u, load_image, Refused(code, "source_bad_data_uri"))
-CASES.add("bare base64", TEXT, load_image, Either(READ, Refused("source_unreadable", "source_not_found", "source_bare_base64")))
+CASES.add(
+    "bare base64",
+    TEXT,
+    load_image,
+    Either(READ, Refused("source_unreadable", "source_not_found", "source_bare_base64")),
+)
 for name, source in (
-    ("nowhere", "no such file.png"), ("in no folder", "no/such/folder.png"), ("with a zero", "a\0b"), ("of 5,000 letters", "x" * 5000),
-    ("of nothing", ""), ("a folder", "."), ("a device", os.devnull), ("zeros without end", "/dev/zero"),
-    ("half a surrogate pair", "\ud800.png"), ("bytes in a path", b"a.png".decode()), ("a home", "~/nothing.png"),
-):  # fmt: skip
-    CASES.add(f"path: {name}", lambda s=source: s, load_image, Refused("source_not_found", "source_unreadable",
-              "source_not_a_file", "source_empty"))  # fmt: skip
+    ("nowhere", "no such file.png"),
+    ("in no folder", "no/such/folder.png"),
+    ("with a zero", "a\0b"),
+    ("of 5,000 letters", "x" * 5000),
+    ("of nothing", ""),
+    ("a folder", "."),
+    ("a device", os.devnull),
+    ("zeros without end", "/dev/zero"),
+    ("half a surrogate pair", "\ud800.png"),
+    ("bytes in a path", b"a.png".decode()),
+    ("a home", "~/nothing.png"),
+):
+    CASES.add(
+        f"path: {name}",
+        lambda s=source: s,
+        load_image,
+        Refused("source_not_found", "source_unreadable", "source_not_a_file", "source_empty"),
+    )
 
 
 def pipe() -> str:
@@ -194,22 +261,52 @@ CASES.add("a stream in memory", lambda: io.BytesIO(media.image_bytes()), load_im
 CASES.add("a stream that raises", unreadable, load_image, REFUSED)
 CASES.add("a stream of text", text_stream, load_image, REFUSED)
 CASES.add("a closed stream", closed_stream, load_image, REFUSED)
-CASES.add("a stream without an end", endless, lambda stream: load_image(stream, access=Access(Limits(source_bytes=1 << 20))),
-          Refused("source_too_large"))  # fmt: skip
+CASES.add(
+    "a stream without an end",
+    endless,
+    lambda stream: load_image(stream, access=Access(Limits(source_bytes=1 << 20))),
+    Refused("source_too_large"),
+)
 CASES.add("no bytes", b"", load_image, Refused("source_empty"))
 CASES.add("a bytearray", lambda: bytearray(media.image_bytes()), load_image, READ)
 CASES.add("a memoryview", lambda: memoryview(media.image_bytes()), load_image, READ)
-CASES.add("a memoryview with steps", lambda: memoryview(bytes(b for b in media.image_bytes() for _ in "12"))[::2], load_image,
-          Either(READ, REFUSED))  # fmt: skip
-CASES.add("a file over the limit", lambda: media.image_bytes(), lambda data: load_image(
-    data, access=Access(Limits(source_bytes=50))), Refused("source_too_large"))  # fmt: skip
-CASES.add("a message's address on this machine", lambda: [{"role": "user", "content": [{"type": "image_url", "image_url": {
-    "url": "http://127.0.0.1:9/x"}}]}], lambda messages: demo().prepare(messages), Refused("source_address", "source_download"))  # fmt: skip
-CASES.add("a file outside the folders", lambda: "/etc/hostname", lambda path: load_image(path, access=Access(
-    sources=Sources.remote())), Refused("source_not_allowed"))  # fmt: skip
-CASES.add("a deadline that has passed", lambda: server() + "/a.png", lambda url: load_image(url, access=Access(
-    sources=Sources(private=True), deadline=Deadline(1e-9))), Refused("deadline"))  # fmt: skip
-for fields in ({"image_pixels": 0}, {"fetch_seconds": -1}, {"media_tokens": "5"}, {"redirects": None}, {"audio_seconds": np.nan}):
+CASES.add(
+    "a memoryview with steps",
+    lambda: memoryview(bytes(b for b in media.image_bytes() for _ in "12"))[::2],
+    load_image,
+    Either(READ, REFUSED),
+)
+CASES.add(
+    "a file over the limit",
+    lambda: media.image_bytes(),
+    lambda data: load_image(data, access=Access(Limits(source_bytes=50))),
+    Refused("source_too_large"),
+)
+CASES.add(
+    "a message's address on this machine",
+    lambda: [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://127.0.0.1:9/x"}}]}],
+    lambda messages: demo().prepare(messages),
+    Refused("source_address", "source_download"),
+)
+CASES.add(
+    "a file outside the folders",
+    lambda: "/etc/hostname",
+    lambda path: load_image(path, access=Access(sources=Sources.remote())),
+    Refused("source_not_allowed"),
+)
+CASES.add(
+    "a deadline that has passed",
+    lambda: server() + "/a.png",
+    lambda url: load_image(url, access=Access(sources=Sources(private=True), deadline=Deadline(1e-9))),
+    Refused("deadline"),
+)
+for fields in (
+    {"image_pixels": 0},
+    {"fetch_seconds": -1},
+    {"media_tokens": "5"},
+    {"redirects": None},
+    {"audio_seconds": np.nan},
+):
     CASES.add(f"limits of {fields}", lambda f=fields: f, lambda f: Limits(**f), Refused("bad_limits"))
 for fields in ({"schemes": ["gopher"]}, {"hosts": 5}, {"folders": 5}, {"hosts": [""]}, {"schemes": None}):
     CASES.add(f"policy of {fields}", lambda f=fields: f, lambda f: Sources(**f), Refused("bad_sources"))
