@@ -132,7 +132,8 @@ def _in_memory(data: bytes | bytearray | memoryview, access: Access, name: str) 
     if size > access.limits.source_bytes:
         limit = access.limits.source_bytes
         raise InputError("source_too_large", f"{name}: {size:,} bytes, the limit is {limit:,}")
-    return io.BytesIO(data)
+    # A view may step over bytes, and BytesIO takes only what lies together.
+    return io.BytesIO(data.tobytes() if isinstance(data, memoryview) else data)
 
 
 def _refuse_scheme(scheme: str, access: Access, name: str) -> None:

@@ -3,7 +3,13 @@
 import pytest
 
 from tests.reliability import bombs
+from tests.reliability.corpus.table import warm
 from tests.reliability.everything import names, tables
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled():
+    warm()
 
 
 @pytest.fixture(autouse=True)

@@ -116,9 +116,11 @@ def run(
 
 def judged(task: tuple[str, str]) -> Verdict:
     """One input of the corpus, in a worker."""
+    from tests.reliability.corpus.table import warm
     from tests.reliability.everything import tables
 
     kind, name = task
+    warm()
     return tables((kind,))[kind].judge(name)
 
 

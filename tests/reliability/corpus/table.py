@@ -67,6 +67,20 @@ def demo() -> Any:
     return omni.load("demo", dtype="float32")
 
 
+@cache
+def warm() -> None:
+    """Compiles what most inputs go through, so that none of them is charged with it."""
+    import numpy as np
+
+    import omni
+
+    model = demo()
+    model.encode(np.zeros((48, 64, 3), np.uint8))
+    model.encode(omni.Audio(np.zeros(16_000, np.float32), 16_000))
+    model.encode(np.zeros((4, 64, 64, 3), np.uint8))
+    model.generate([{"role": "user", "content": "hi"}], max_new_tokens=1, temperature=0)
+
+
 def folder(name: str = "checkpoint") -> Path:
     """A new folder in the working directory; its relative path, so that messages name what was given."""
     path, number = Path(name), 0
