@@ -76,7 +76,7 @@ for name, part in {
     "image with budgets": lambda: {"type": "image", "image": IMAGE(), "min_pixels": 4096, "max_pixels": 9000},
     "video": lambda: {"type": "video", "video": media.clip()},
     "video of frames": lambda: {"type": "video", "video": [where()] * 4, "fps": 1},
-    "video with max_pixels": lambda: {"type": "video", "video": media.clip(), "max_pixels": 4096},
+    "video with max_pixels": lambda: {"type": "video", "video": media.clip(), "max_pixels": 12_000},
     "video with total_pixels": lambda: {"type": "video", "video": media.clip(), "total_pixels": 4096 * 8},
     "video with nframes": lambda: {"type": "video", "video": media.clip(), "nframes": 4},
     "video with sample_fps": lambda: {"type": "video", "video": [where()] * 4, "sample_fps": 2.0},
@@ -310,7 +310,7 @@ for name, messages in (
     CASES.add(
         f"not one to answer: {name}",
         lambda m=messages: m,
-        lambda m: demo().generate(m, max_new_tokens=1, temperature=0).text,
+        lambda m: demo().generate(m, max_new_tokens=1, temperature=0),
         Either(Value(), BAD) if isinstance(right, Either) else Refused(*right.codes, "part_not_loaded"),
     )
 
@@ -328,13 +328,6 @@ def circular() -> list[Any]:
     return [message]
 
 
-class Hostile(dict):
-    """A mapping that fails when it is read."""
-
-    def get(self, *_: Any) -> Any:
-        raise RuntimeError("a private thing at 0x7f0000000000")
-
-
 for kind in (list, dict):
     CASES.add(
         f"3,000 {kind.__name__}s deep beside content",
@@ -346,8 +339,6 @@ for kind in (list, dict):
         f"3,000 {kind.__name__}s deep as content", lambda k=kind: [{"role": "user", "content": deep(k)}], prepare, BAD
     )
 CASES.add("a message that holds itself", circular, prepare, Either(Value(), BAD))
-CASES.add("a part that fails", lambda: user(Hostile(type="text"), "b"), prepare, BAD)
-CASES.add("a message that fails", lambda: [Hostile(role="user")], prepare, BAD)
 CASES.add(
     "100,000 letters",
     lambda: user("word " * 20_000),
@@ -395,7 +386,6 @@ OPTIONS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "tokens True": ({"max_new_tokens": True}, ("bad_max_new_tokens",)),
     "tokens x": ({"max_new_tokens": "x"}, ("bad_max_new_tokens",)),
     "stop 5": ({"stop": 5}, ("bad_stop",)),
-    "stop of nothing": ({"stop": [""]}, ("bad_stop",)),
     "stop None": ({"stop": [None]}, ("bad_stop",)),
     "batch 0": ({"batch_size": 0}, ("bad_batch_size",)),
     "batch x": ({"batch_size": "x"}, ("bad_batch_size",)),
