@@ -80,7 +80,7 @@ def main(fd: int) -> None:
 
 def _load() -> None:
     """Import whatever decoding may need, for no file can be opened later."""
-    for name in ("encodings.idna", "encodings.latin_1", "soxr", "processors.decode_video", "PIL.ImageOps"):
+    for name in ("encodings.idna", "encodings.latin_1", "numpy.ma", "soxr", "processors.decode_video", "PIL.ImageOps"):
         _import(name)
     with suppress(ImportError):  # an extra: the request that needs it is told so
         import av

@@ -34,7 +34,7 @@ BAR = 0.85
 OMNI = ("messages", "template", "layout", "layout_stamped", "inputs", "spoken", "tokenizer")
 # Test files that may notice, by the beginning of a module's path; those that exist.
 TESTS = {
-    "processors/": ("tests/processors", "tests/reliability/test_attacks.py"),
+    "processors/": ("tests/processors", "tests/reliability/test_corpus.py", "tests/reliability/test_attacks.py"),
     "omni/": (
         "tests/omni/test_messages.py",
         "tests/omni/test_hostile_messages.py",
@@ -45,6 +45,7 @@ TESTS = {
         "tests/omni/test_tokenizer.py",
         "tests/omni/test_text_stream.py",
         "tests/omni/test_chat.py",
+        "tests/reliability/test_corpus.py",
     ),
 }
 _TESTS_A_MUTANT = 60
@@ -180,7 +181,7 @@ def _spread(tests: list[str]) -> list[str]:
     for test in tests:
         function = test.partition("[")[0]
         taken[function] = taken.get(function, 0) + 1
-        (first if taken[function] <= 6 else rest).append(test)
+        (first if taken[function] <= (60 if "test_corpus" in function else 6) else rest).append(test)
     return (first + rest)[: max(_TESTS_A_MUTANT, len(first))]
 
 
