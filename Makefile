@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types samples clean
+.PHONY: help demo test check coverage mutants lint format types samples clean
 
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,18 @@ demo: $(VENV)/.with-video  ## Ask about a picture, a recording and a clip; draw 
 
 test: $(VENV)/.with-test  ## Run every test.
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+check: $(VENV)/.with-test  ## Try the corpus, 20,000 mutants, bombs and properties; print how it went.
+	$(BIN)/python -m tests.reliability.check $(ARGS)
+
+coverage: $(VENV)/.with-coverage  ## Run every test and print which lines none has run.
+	mkdir -p out/coverage && rm -f out/coverage/data*
+	$(BIN)/python -m coverage run -m pytest -q -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --show-missing --skip-covered
+
+mutants: $(VENV)/.with-coverage  ## Change 400 places of the source, one at a time: does some test notice?
+	$(BIN)/python -m tests.reliability.mutants --count 400 --seed 0 $(ARGS)
 
 lint: $(VENV)/.with-lint  ## Check style and formatting.
 	$(BIN)/ruff check .

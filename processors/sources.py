@@ -132,7 +132,8 @@ def _in_memory(data: bytes | bytearray | memoryview, access: Access, name: str) 
     if size > access.limits.source_bytes:
         limit = access.limits.source_bytes
         raise InputError("source_too_large", f"{name}: {size:,} bytes, the limit is {limit:,}")
-    return io.BytesIO(data)
+    # A view may step over bytes, and BytesIO takes only what lies together.
+    return io.BytesIO(data.tobytes() if isinstance(data, memoryview) else data)
 
 
 def _refuse_scheme(scheme: str, access: Access, name: str) -> None:
@@ -219,7 +220,10 @@ def _decode_data_uri(text: str, access: Access) -> bytes:
     if not comma:
         raise InputError("source_bad_data_uri", "the data URI has no comma between its header and its data")
     if not re.search(r";\s*base64\s*\Z", header, re.IGNORECASE):
-        return urllib.parse.unquote_to_bytes(payload)
+        try:
+            return urllib.parse.unquote_to_bytes(payload)
+        except UnicodeEncodeError:
+            raise InputError("source_bad_data_uri", "the data URI holds half a surrogate pair") from None
     # Percent signs and line breaks survive many copy-and-paste paths, padding is optional, and some encoders write the
     # letters that are safe in URLs; anything else is damage.
     if "%" in payload:

@@ -1,0 +1,1 @@
+"""Bad and odd inputs with declared outcomes, one table a kind."""
