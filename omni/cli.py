@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
+from omni.cli_verify import verify
 from omni.errors import CheckpointError, InputError, printable
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 # What is being written is finished in this time, or is a file by another name that nobody reads.
 _SECONDS_TO_LEAVE = 0.7
+app.command()(verify)
 ModelName = Annotated[str, typer.Option("--model", "-m", help="demo, a checkpoint directory, or a name on the hub.")]
 Dtype = Annotated[str | None, typer.Option(help="float32 or bfloat16; the checkpoint's own when not given.")]
 Media = Annotated[list[str] | None, typer.Argument(help="Pictures, recordings, clips: paths, URLs or data URIs.")]

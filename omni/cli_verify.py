@@ -1,0 +1,79 @@
+"""`omni verify`: what a checkpoint gives, recorded and compared."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tqdm import tqdm
+
+from omni.errors import InputError
+
+
+def verify(
+    model: Annotated[str, typer.Argument(help="demo, a checkpoint directory, or a name on the hub.")],
+    record: Annotated[Path | None, typer.Option(help="Folder to write what the checkpoint gives to.")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Folder of a record to compare with; or transformers, where that is installed.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help='Own conversations, one {"messages": [...]} a line, media beside the file; or a .zip.'),
+    ] = None,
+    tolerance: Annotated[
+        list[str] | None, typer.Option(help="Greatest relative error, such as 1e-3; or of a stage, as logits=1e-3.")
+    ] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="File for all results, a JSON object.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a record that is there.")] = False,
+    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; the checkpoint's own when not given.")] = None,
+) -> None:
+    """Record what a checkpoint gives, stage by stage, or check it against a record or transformers.
+
+    Conversations with pictures, audio and video come with the package; --data takes one's own. The table has a row for
+    each stage; the exit code is 1 where one is off by more than its tolerance, and the first that differs is named.
+    With --against transformers, --record writes what transformers gives.
+    """
+    if record is None and against is None:
+        raise InputError("nothing_to_do", "give --record to write a record, or --against to compare with one")
+    import omni
+    from omni.verification.report import sentence, table, to_dict
+    from omni.verification.storage import read_record
+    from omni.verification.stages import Tolerances
+    from omni.verification.trace import trace
+    from omni.verification.verify import Subject, check, choose_cases
+    from omni.verification.verify import record as write
+
+    Tolerances({}).replaced(tolerance or [])  # refused before anything is loaded
+    is_reference = against == "transformers"
+    wanted = None if against is None or is_reference else read_record(Path(against))
+    if wanted is not None and (record is not None or data is not None):
+        raise InputError("bad_option", "a record brings its conversations: no --record and no --data beside it")
+    subject = Subject.of(omni.load(model, dtype=dtype))
+    cases = choose_cases(subject.model, data, wanted)
+    if wanted is None and record is not None and not is_reference:
+        with tqdm(total=len(cases), unit="case", disable=None) as bar:
+            skipped = write(
+                record,
+                cases,
+                subject.about,
+                lambda case: trace(subject.model, case.messages),
+                own=data is not None,
+                overwrite=overwrite,
+                step=lambda _: bar.update() and None,
+            )
+        for name, reason in skipped.items():
+            typer.echo(f"{name} is left out: {reason}", err=True)
+        typer.echo(f"{len(cases) - len(skipped)} cases recorded in {record}")
+        return
+    with tqdm(total=len(cases), unit="case", disable=None) as bar:
+        result = check(subject, wanted, cases, tolerance or [], step=lambda _: bar.update() and None)
+    for note in result.notes:
+        typer.echo(f"({note})", err=True)
+    for name, reason in result.failures.items():
+        typer.echo(f"{name}: {reason}", err=True)
+    typer.echo(table(result))
+    typer.echo(f"\n{sentence(result, len(cases))}")
+    if as_json is not None:
+        as_json.write_text(json.dumps(to_dict(result, against, subject.about["name"]), indent=1) + "\n", "utf-8")
+    if not result.is_good:
+        raise typer.Exit(1)
