@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from omni.verification.measures import SAME, Distance, distance
+from omni.verification.measures import Distance, distance
 from omni.verification.stages import AUXILIARY, STAGES, Arrays, Tolerances, stage_of
 
 # A greedy choice is a tie where the two best scores are closer than the tolerance lets scores be apart. Single scores
@@ -22,7 +22,8 @@ class Finding:
         name: of the array, such as `vision/0`.
         through: our array from our inputs, against the recorded one.
         alone: our array from the recorded inputs; None where these are not known.
-        tolerance: greatest relative error that is allowed.
+        tolerance: greatest error that is allowed.
+        by_rows: whether the error is that of the middle row, and not of the whole array.
     """
 
     case: str
@@ -30,6 +31,7 @@ class Finding:
     through: Distance
     alone: Distance | None
     tolerance: float
+    by_rows: bool = False
 
     @property
     def stage(self) -> str:
@@ -37,14 +39,26 @@ class Finding:
         return stage_of(self.name)
 
     @property
-    def is_beyond(self) -> bool:
-        """Whether it is off by more than is allowed."""
-        return self.through.relative > self.tolerance or self.is_own
+    def error(self) -> float:
+        """How far off it is, as relative L2 error."""
+        return self.through.median if self.by_rows else self.through.relative
+
+    @property
+    def error_alone(self) -> float | None:
+        """How far off the stage itself is, whatever its inputs; None where that is not known."""
+        if self.alone is None:
+            return None
+        return self.alone.median if self.by_rows else self.alone.relative
 
     @property
     def is_own(self) -> bool:
-        """Whether the stage itself is off, whatever its inputs."""
-        return self.alone is not None and self.alone.relative > self.tolerance
+        """Whether the stage itself is off by more than is allowed."""
+        return self.error_alone is not None and self.error_alone > self.tolerance
+
+    @property
+    def is_beyond(self) -> bool:
+        """Whether it is, by itself or through its inputs."""
+        return self.error > self.tolerance or self.is_own
 
 
 def compare(
@@ -63,7 +77,7 @@ def compare(
 
     def measured(name: str, arrays: Arrays) -> Distance:
         if name not in arrays:
-            return Distance(np.inf, np.inf, 0.0, recorded[name].size, recorded[name].size)
+            return Distance.nowhere(recorded[name].size, recorded[name].size)
         if name == "greedy":
             return _answers(arrays[name], recorded[name], recorded, tolerances.of("logits"))
         return distance(arrays[name], recorded[name])
@@ -71,7 +85,8 @@ def compare(
     names = [name for name in recorded if name not in AUXILIARY]
     for name in sorted(names, key=lambda n: (STAGES.index(stage_of(n)), n)):
         by_itself = None if alone is None or name not in alone else measured(name, alone)
-        found.append(Finding(case, name, measured(name, ours), by_itself, tolerances.of(name)))
+        by_rows = stage_of(name) in tolerances.by_rows
+        found.append(Finding(case, name, measured(name, ours), by_itself, tolerances.of(name), by_rows))
     return found
 
 
@@ -122,14 +137,10 @@ def by_stage(findings: Sequence[Finding]) -> Iterator[Row]:
         yield Row(
             stage,
             own,
-            max(own, key=lambda f: _share(f.through, f.tolerance)),
-            max(isolated, key=lambda f: _share(f.alone or SAME, f.tolerance), default=None),
+            max(own, key=lambda f: (f.error > f.tolerance, f.error, f.through.unequal)),
+            max(isolated, key=lambda f: (f.is_own, f.error_alone), default=None),
             verdict,
         )
-
-
-def _share(far: Distance, tolerance: float) -> tuple[bool, tuple[float, int]]:
-    return far.relative > tolerance, far.sort_key
 
 
 def _answers(ours: np.ndarray, wanted: np.ndarray, recorded: Arrays, tolerance: float) -> Distance:
@@ -137,12 +148,12 @@ def _answers(ours: np.ndarray, wanted: np.ndarray, recorded: Arrays, tolerance: 
     steps = min(len(ours), len(wanted))
     differs = np.flatnonzero(ours[:steps] != wanted[:steps])
     if not len(differs) and len(ours) == len(wanted):
-        return Distance(0.0, 0.0, 1.0, 0, len(wanted))
+        return Distance.none(len(wanted))
     step = int(differs[0]) if len(differs) else steps
     margins, deviations = recorded.get("greedy/margins"), recorded.get("greedy/deviations")
     unequal = max(len(ours), len(wanted)) - step
     if margins is not None and step < len(margins):
         deviation = 1.0 if deviations is None else float(deviations[step])
-        if float(margins[step]) <= _TIE * tolerance * deviation:
-            return Distance(0.0, 0.0, 1.0, unequal, len(wanted))
-    return Distance(np.inf, np.inf, 0.0, unequal, len(wanted))
+        if float(margins[step]) <= min(_TIE * tolerance, 1.0) * deviation:
+            return Distance.none(len(wanted), unequal)
+    return Distance.nowhere(unequal, len(wanted))

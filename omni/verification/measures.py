@@ -16,6 +16,7 @@ class Distance:
         cosine: of the angle between the two, taken as vectors.
         unequal: values that are not the very same.
         size: values in all.
+        median: `relative` of the middle one of the rows, each by itself.
     """
 
     relative: float
@@ -23,31 +24,47 @@ class Distance:
     cosine: float
     unequal: int
     size: int
+    median: float
 
-    @property
-    def sort_key(self) -> tuple[float, int]:
-        """The farther of two distances has the greater key."""
-        return self.relative, self.unequal
+    @classmethod
+    def nowhere(cls, unequal: int, size: int) -> "Distance":
+        """That of arrays which cannot be compared."""
+        return cls(np.inf, np.inf, 0.0, unequal, size, np.inf)
 
-
-SAME = Distance(0.0, 0.0, 1.0, 0, 0)
+    @classmethod
+    def none(cls, size: int, unequal: int = 0) -> "Distance":
+        """That of arrays which are alike, though some values may differ without harm."""
+        return cls(0.0, 0.0, 1.0, unequal, size, 0.0)
 
 
 def distance(ours: np.ndarray, wanted: np.ndarray) -> Distance:
     """Measures in float64."""
     a, b = np.asarray(ours), np.asarray(wanted)
     if a.shape != b.shape:
-        return Distance(np.inf, np.inf, 0.0, max(a.size, b.size), b.size)
+        return Distance.nowhere(max(a.size, b.size), b.size)
     unequal = int((a != b).sum())
     if not unequal:
-        return Distance(0.0, 0.0, 1.0, 0, b.size)
-    a, b = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+        return Distance.none(b.size)
+    a, b = a.astype(np.float64), b.astype(np.float64)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return Distance(np.inf, np.inf, 0.0, unequal, b.size)
-    norms = float(np.linalg.norm(a)), float(np.linalg.norm(b))
-    apart = float(np.linalg.norm(a - b))
-    cosine = float(a @ b) / (norms[0] * norms[1]) if all(norms) else 0.0
-    return Distance(apart / norms[1] if norms[1] else np.inf, float(np.abs(a - b).max()), cosine, unequal, b.size)
+        return Distance.nowhere(unequal, b.size)
+    apart, norm = float(np.linalg.norm(a - b)), float(np.linalg.norm(b))
+    product = float(np.linalg.norm(a)) * norm
+    relative = apart / norm if norm else np.inf
+    return Distance(
+        relative,
+        float(np.abs(a - b).max()),
+        float((a * b).sum()) / product if product else 0.0,
+        unequal,
+        b.size,
+        _median(a, b) if b.ndim > 1 else relative,
+    )
+
+
+def _median(a: np.ndarray, b: np.ndarray) -> float:
+    norms, apart = np.linalg.norm(b, axis=-1), np.linalg.norm(a - b, axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.median(np.where(apart > 0, apart / norms, 0.0)))
 
 
 def relative_error(ours: np.ndarray, wanted: np.ndarray) -> float:

@@ -19,8 +19,8 @@ def table(result: Result) -> str:
             (
                 row.stage,
                 row.verdict,
-                _short(far.relative),
-                "" if alone is None or alone.alone is None else _short(alone.alone.relative),
+                _short(row.worst.error),
+                "" if alone is None or alone.error_alone is None else _short(alone.error_alone),
                 _short(row.worst.tolerance),
                 _short(far.largest),
                 f"{far.cosine:.6f}",
