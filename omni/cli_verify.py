@@ -37,8 +37,8 @@ def verify(
         raise InputError("nothing_to_do", "give --record to write a record, or --against to compare with one")
     import omni
     from omni.verification.report import sentence, table, to_dict
-    from omni.verification.storage import read_record
     from omni.verification.stages import Tolerances
+    from omni.verification.storage import read_record
     from omni.verification.trace import trace
     from omni.verification.verify import Subject, check, choose_cases
     from omni.verification.verify import record as write

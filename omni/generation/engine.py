@@ -29,7 +29,7 @@ _FIRST_CAPACITY = 256
 _LEAST_LENGTH_IF_SMALL, _FIRST_CAPACITY_IF_SMALL, _FEW_ROWS = 128, 1024, 4
 
 Wanted = Literal["logits", "every_logits", "hidden", "states"]
-"""What a prefill gives: scores after the last tokens, or after all, or the last tokens' hidden states, or all states."""
+"""What a prefill gives: scores after the last tokens or after all, the last tokens' hidden states, or all states."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,7 +52,7 @@ def default_cases(config: ModelConfig, *, tokenizer: bool) -> list[Case]:
     for kind, part in (("image", config.vision), ("video", config.vision), ("audio", config.audio)):
         if part is not None and config.tokens is not None and config.tokens.placeholder(kind) is not None:  # type: ignore[arg-type]
             readable.add(kind)
-    return [case for case in _conversations() if case.kinds <= readable]
+    return [case for case in conversations() if case.kinds <= readable]
 
 
 def digest(cases: Sequence[Case]) -> str:
@@ -85,7 +85,9 @@ def _add(state: Any, value: Any) -> None:
 # --- Conversations ----------------------------------------------------------------------------------------------------
 
 
-def _conversations() -> Iterator[Case]:
+def conversations() -> Iterator[Case]:
+    """Of models that chat, with media of every kind."""
+
     def user(*content: Any) -> dict[str, Any]:
         parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
         return {"role": "user", "content": parts}

@@ -161,7 +161,10 @@ def _from_prompt(model: Model, prompt: Prompt, ours: Arrays, recorded: Arrays, a
             if not np.array_equal(states["embedded"], embedded):
                 # Rows for every token, and those of media once more for their deepstack.
                 everywhere = Overlay(np.arange(len(prompt), dtype=np.int32), embedded.astype(np.float32))
-                overlays = (everywhere, *(Overlay(o.indices, embedded[o.indices], o.deepstack) for o in prompt.overlays))
+                overlays = (
+                    everywhere,
+                    *(Overlay(o.indices, embedded[o.indices], o.deepstack) for o in prompt.overlays),
+                )
                 prompt_rows = Prompt(prompt.token_ids, prompt.position_ids, prompt.next_position, overlays)
                 states = hidden_states(model, prompt_rows, rows)
             found |= {name: value for name, value in states.items() if name.startswith("hidden/")}

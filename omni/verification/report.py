@@ -30,10 +30,10 @@ def table(result: Result) -> str:
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     left = (0, 1, len(_TITLES) - 1)
-    lines = [
-        f"| {' | '.join(c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True)))} |"
-        for cells in rows
-    ]
+    lines = []
+    for cells in rows:
+        padded = (c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True)))
+        lines.append(f"| {' | '.join(padded)} |")
     rule = "|".join("-" * (w + 2) if i in left else "-" * (w + 1) + ":" for i, w in enumerate(widths))
     return "\n".join([lines[0], f"|{rule}|", *lines[1:]])
 
@@ -75,7 +75,11 @@ def to_dict(result: Result, record: str, model: str) -> dict[str, Any]:
 
 def _numbers(far: Distance) -> dict[str, Any]:
     finite = {name: value if math.isfinite(value) else None for name, value in vars(far).items()}
-    return {"relative": finite["relative"], "largest": finite["largest"], **{k: finite[k] for k in ("cosine", "unequal", "size")}}
+    return {
+        "relative": finite["relative"],
+        "largest": finite["largest"],
+        **{k: finite[k] for k in ("cosine", "unequal", "size")},
+    }
 
 
 def _short(value: float) -> str:
