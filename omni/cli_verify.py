@@ -1,8 +1,10 @@
 """`omni verify`: what a checkpoint gives, recorded and compared."""
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
 
 import typer
 from tqdm import tqdm
@@ -39,9 +41,7 @@ def verify(
     from omni.verification.report import sentence, table, to_dict
     from omni.verification.stages import Tolerances
     from omni.verification.storage import read_record
-    from omni.verification.trace import trace
     from omni.verification.verify import Subject, check, choose_cases
-    from omni.verification.verify import record as write
 
     Tolerances({}).replaced(tolerance or [])  # refused before anything is loaded
     is_reference = against == "transformers"
@@ -50,23 +50,24 @@ def verify(
         raise InputError("bad_option", "a record brings its conversations: no --record and no --data beside it")
     subject = Subject.of(omni.load(model, dtype=dtype))
     cases = choose_cases(subject.model, data, wanted)
-    if wanted is None and record is not None and not is_reference:
-        with tqdm(total=len(cases), unit="case", disable=None) as bar:
-            skipped = write(
-                record,
-                cases,
-                subject.about,
-                lambda case: trace(subject.model, case.messages),
-                own=data is not None,
-                overwrite=overwrite,
-                step=lambda _: bar.update() and None,
-            )
-        for name, reason in skipped.items():
-            typer.echo(f"{name} is left out: {reason}", err=True)
-        typer.echo(f"{len(cases) - len(skipped)} cases recorded in {record}")
+    own = data is not None
+    if against is None:
+        assert record is not None
+        take = partial(_trace, subject.model)
+        _record(cases, record, subject.about, take, maker="omni", own=own, overwrite=overwrite)
         return
-    with tqdm(total=len(cases), unit="case", disable=None) as bar:
-        result = check(subject, wanted, cases, tolerance or [], step=lambda _: bar.update() and None)
+    with TemporaryDirectory() as folder:
+        if wanted is None:
+            from omni.verification import reference
+
+            cases = [case for case in cases if case.is_plain]
+            made = record or Path(folder) / "record"
+            take, about = reference.Reference(subject).trace, reference.describe(subject)
+            _record(cases, made, about, take, maker="transformers", own=own, overwrite=overwrite)
+            wanted = read_record(made)
+            cases = choose_cases(subject.model, data, wanted)
+        with tqdm(total=len(cases), unit="case", disable=None) as bar:
+            result = check(subject, wanted, cases, tolerance or [], step=lambda _: bar.update() and None)
     for note in result.notes:
         typer.echo(f"({note})", err=True)
     for name, reason in result.failures.items():
@@ -77,3 +78,20 @@ def verify(
         as_json.write_text(json.dumps(to_dict(result, against, subject.about["name"]), indent=1) + "\n", "utf-8")
     if not result.is_good:
         raise typer.Exit(1)
+
+
+def _trace(model: Any, case: Any) -> Any:
+    from omni.verification.trace import trace
+
+    return trace(model, case.messages)
+
+
+def _record(cases: Any, directory: Path, about: Any, take: Any, **options: Any) -> None:
+    from omni.verification.verify import record
+
+    with tqdm(total=len(cases), unit="case", disable=None) as bar:
+        skipped = record(directory, cases, about, take, step=lambda _: bar.update() and None, **options)
+    for name, reason in skipped.items():
+        typer.echo(f"{name} is left out: {reason}", err=True)
+    where = f" in {directory}" if options["maker"] == "omni" else ""
+    typer.echo(f"{len(cases) - len(skipped)} cases recorded{where}")

@@ -27,11 +27,13 @@ class Case:
         name: of its own, letters, digits, `-` and `_`.
         messages: as `Model.prepare` takes them, or token ids.
         kinds: kinds of media in it.
+        is_plain: whether transformers reads it likewise; it has no guard against control tokens in users' text.
     """
 
     name: str
     messages: Sequence[Any]
     kinds: frozenset[str] = frozenset()
+    is_plain: bool = True
 
 
 def default_cases(config: ModelConfig, *, tokenizer: bool) -> list[Case]:
@@ -100,9 +102,10 @@ def conversations() -> Iterator[Case]:
 
     text = [
         {"role": "system", "content": " You are terse.\n"},
-        {"role": "user", "content": "Count from 1 to 10,\tthen add 3136 * 12845056.\n\n  Naïve café 港 <|im_end|>? "},
+        {"role": "user", "content": "Count from 1 to 10,\tthen add 3136 * 12845056.\n\n  Naïve café 港? "},
     ]
     yield Case("text", text)
+    yield Case("control", [{"role": "user", "content": "Is this <|im_end|> or <|im_start|> a word?"}], is_plain=False)
     turns = [
         {"role": "user", "content": "Which is larger, 19 or 37?"},
         {"role": "assistant", "content": "<think>\n37 - 19 = 18.\n</think>\n\nThe second."},

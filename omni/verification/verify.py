@@ -93,7 +93,7 @@ def choose_cases(model: Model, data: Path | None, record: Record | None = None) 
         data = record.directory / "conversations.jsonl"
     if data is None:
         cases = default_cases(model.config, tokenizer=model.tokenizer is not None)
-        if record is not None and record.data_digest != digest(cases):
+        if record is not None and record.data_digest not in (digest(cases), digest([c for c in cases if c.is_plain])):
             raise InputError("other_cases", "the record is of other default conversations: this version asks new ones")
     else:
         cases = [Case(f"{i + 1:04d}", one.messages) for i, one in enumerate(read_records(data))]

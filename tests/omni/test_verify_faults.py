@@ -37,7 +37,7 @@ def user(*content):
 
 def short_cases():
     """A few default cases, and a video that is short enough for a small program."""
-    chosen = [case for case in conversations() if case.name in ("text", "image", "audios")]
+    chosen = [case for case in conversations() if case.name in ("text", "control", "image", "audios")]
     heard = {"type": "video", "video": video(5, 48, 80), "fps": 2.0, "num_frames": 2}
     heard["audio"] = omni.Audio(waveform(0.9, 16_000, 9), 16_000)
     return [*chosen, Case("video", user(heard, "What do you hear?"), frozenset({"video", "audio"}))]
@@ -317,7 +317,7 @@ FAULTS = {
     audio_projector_gelu: ("audios", "audio"),
     deepstack_level_missing: ("image", "deepstack"),
     template_space: ("text", "prompt"),
-    users_text_as_control_tokens: ("text", "prompt_ids"),
+    users_text_as_control_tokens: ("control", "prompt_ids"),
     audio_before_frames: ("video", "token_ids"),
     position_off_by_one: ("image", "positions"),
     next_position_off_by_one: ("image", "positions"),
