@@ -9,7 +9,6 @@ import importlib
 import json
 import re
 from importlib.metadata import version
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -149,7 +148,9 @@ class Reference:
     def _hear(self, mel: np.ndarray) -> Any:
         values, frames = self.torch.tensor(mel).to(self.dtype), mel.shape[1]
         if self.kind == "qwen3_asr":
-            mask = self.torch.ones(1, frames, dtype=self.torch.long)
+            rest = -frames % (2 * self.model.config.audio_config.n_window)
+            mask = self.torch.tensor([[1] * frames + [0] * rest])
+            values = self.torch.nn.functional.pad(values, (0, rest))
             return self.core.get_audio_features(values[None], mask).pooler_output
         return self.core.audio_tower(values, feature_lens=self.torch.tensor([frames])).last_hidden_state
 

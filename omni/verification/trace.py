@@ -54,9 +54,20 @@ def trace(
         embeddings = [_medium(model, medium, i, found) for i, medium in enumerate(parsed.media)]
         found |= _prompt(model, parsed)
         inputs = model.prepare(_with(parsed, embeddings))
-        found["prompt"] = _text(inputs.prompt or "")
-        found["prompt_ids"] = np.asarray(inputs.prompt_ids, np.int32)
+    found |= laid_out(inputs)
     _decode(model, inputs, like or {}, steps, found)
+    return found
+
+
+def laid_out(inputs: Inputs) -> dict[str, np.ndarray]:
+    """The prompt of a prepared conversation, its tokens and their positions."""
+    found = {
+        "token_ids": inputs.token_ids,
+        "positions": np.asarray(inputs.position_ids, np.float32),
+        "positions/next": np.asarray([inputs.next_position], np.float64),
+    }
+    if inputs.prompt is not None:
+        found |= {"prompt": text_array(inputs.prompt), "prompt_ids": np.asarray(inputs.prompt_ids, np.int32)}
     return found
 
 
@@ -158,13 +169,11 @@ def _prompt(model: Model, parsed: Parsed) -> dict[str, np.ndarray]:
     if model.tokenizer is None:
         raise InputError("no_tokenizer", "the checkpoint directory has no tokenizer; give token ids instead")
     rendered = model.template.render(parsed.messages, model.tokenizer.control_tokens, add_generation_prompt=True)
-    return {"prompt/marked": _text(rendered.text), "prompt/mark": _text(rendered.mark)}
+    return {"prompt/marked": text_array(rendered.text), "prompt/mark": text_array(rendered.mark)}
 
 
 def _decode(model: Model, inputs: Inputs, like: Arrays, steps: int, found: dict[str, np.ndarray]) -> None:
     tokens = len(inputs.token_ids)
-    found["token_ids"], found["positions"] = inputs.token_ids, np.asarray(inputs.position_ids, np.float32)
-    found["positions/next"] = np.asarray([inputs.next_position], np.float64)
     assert model.config.text is not None
     rows = choose_rows(tokens, model.config.text.vocab_size, like)
     found |= hidden_states(model, inputs.to_prompt(), rows["hidden/rows"])
@@ -188,7 +197,8 @@ def _with(parsed: Parsed, media: Sequence[Any]) -> list[dict[str, Any]]:
     return messages
 
 
-def _text(text: str) -> np.ndarray:
+def text_array(text: str) -> np.ndarray:
+    """A text as bytes."""
     return np.frombuffer(text.encode("utf-8"), np.uint8)
 
 
