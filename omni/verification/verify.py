@@ -1,6 +1,6 @@
 """Recording what a model gives, and checking a model against a record."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -193,7 +193,17 @@ def tolerances_between(subject: Subject, wanted: Record) -> Tolerances:
     config = subject.model.config
     depths = [config.vision and config.vision.depth, config.audio and config.audio.encoder_layers]
     depths.append(config.text and config.text.num_hidden_layers)
-    return Tolerances.between(arithmetic(*told[0]), arithmetic(*told[1]), max(filter(None, depths), default=1))
+    depth = max(filter(None, depths), default=1)
+    alike = _programs(wanted.model) == _programs(subject.about)
+    return Tolerances.between(arithmetic(*told[0]), arithmetic(*told[1]), depth, alike=alike)
+
+
+def _programs(about: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What the rounding of programs depends on."""
+    versions = about.get("versions")
+    versions = versions if isinstance(versions, Mapping) else {}
+    own = (about.get(name) for name in ("dtype", "platform", "device"))
+    return (*own, versions.get("jax"), versions.get("jaxlib"))
 
 
 def _take_in(writer: Writer, case: Case, take: Trace, own: bool) -> None:
