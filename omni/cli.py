@@ -1,4 +1,4 @@
-"""The command line: omni chat, encode, transcribe, inspect, train, eval, info."""
+"""The command line: omni chat, encode, transcribe, inspect, train, eval, verify, info."""
 
 import dataclasses
 import json
@@ -29,9 +29,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(verify)
 # What is being written is finished in this time, or is a file by another name that nobody reads.
 _SECONDS_TO_LEAVE = 0.7
-app.command()(verify)
 ModelName = Annotated[str, typer.Option("--model", "-m", help="demo, a checkpoint directory, or a name on the hub.")]
 Dtype = Annotated[str | None, typer.Option(help="float32 or bfloat16; the checkpoint's own when not given.")]
 Media = Annotated[list[str] | None, typer.Argument(help="Pictures, recordings, clips: paths, URLs or data URIs.")]

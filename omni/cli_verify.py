@@ -67,7 +67,7 @@ def verify(
             wanted = read_record(made)
             cases = choose_cases(subject.model, data, wanted)
         with tqdm(total=len(cases), unit="case", disable=None) as bar:
-            result = check(subject, wanted, cases, tolerance or [], step=lambda _: bar.update() and None)
+            result = check(subject, wanted, cases, tolerance or [], step=lambda _: bar.update())
     for note in result.notes:
         typer.echo(f"({note})", err=True)
     for name, reason in result.failures.items():
@@ -90,7 +90,7 @@ def _record(cases: Any, directory: Path, about: Any, take: Any, **options: Any) 
     from omni.verification.verify import record
 
     with tqdm(total=len(cases), unit="case", disable=None) as bar:
-        skipped = record(directory, cases, about, take, step=lambda _: bar.update() and None, **options)
+        skipped = record(directory, cases, about, take, step=lambda _: bar.update(), **options)
     for name, reason in skipped.items():
         typer.echo(f"{name} is left out: {reason}", err=True)
     where = f" in {directory}" if options["maker"] == "omni" else ""

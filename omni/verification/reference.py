@@ -46,7 +46,8 @@ class Reference:
     def __init__(self, subject: Subject):
         self.torch, self.transformers = _packages()
         self.ours, self.directory = subject.model, subject.directory
-        self.config = subject.model.config
+        self.access = self.ours.media.access
+        self.config: Any = subject.model.config
         self.dtype = getattr(self.torch, subject.about["dtype"])
         raw = json.loads((self.directory / "config.json").read_text("utf-8"))
         self.kind = str(raw.get("model_type"))
@@ -57,7 +58,8 @@ class Reference:
         self.tokenizer: Any = None
         if self.ours.tokenizer is not None:
             self.tokenizer = self.transformers.AutoTokenizer.from_pretrained(self.directory)
-        self.images = self.sounds = None
+        self.images: Any = None
+        self.sounds: Any = None
         if self.config.vision is not None:
             name = "transformers.models.qwen2_vl.image_processing_pil_qwen2_vl"
             self.images = importlib.import_module(name).Qwen2VLImageProcessorPil.from_pretrained(self.directory)
@@ -114,22 +116,22 @@ class Reference:
     # --- Media --------------------------------------------------------------------------------------------------------
 
     def _medium(self, medium: Any, index: int, found: dict[str, np.ndarray]) -> ReadMedium:
-        medium = as_medium(medium)
+        medium = as_medium(medium, self.access)
         if isinstance(medium, Embedding):
             raise InputError("no_reference", "an embedding stands for a medium, which transformers would have to see")
-        features = self.ours.media.read(medium)
+        features: Any = self.ours.media.read(medium)
         kind = type(medium).__name__.lower()
         read = ReadMedium(kind)
         if kind == "image":
-            read_image(read, medium, self.images)
+            read_image(read, medium, self.images, self.access)
         elif kind == "video":
-            frames = resize_video(medium, features, self.ours.media.video.config)
+            frames = resize_video(medium, features, self.ours.media.video.config, self.access)
             read_video(read, frames, features, self.images)
             if features.audio is not None:
                 read_audio(read, features.audio, self.sounds)
         else:
             rate = self.ours.media.audio.config.sampling_rate
-            read_audio(read, load_audio(medium.source, medium.sampling_rate, rate), self.sounds)
+            read_audio(read, load_audio(medium.source, medium.sampling_rate, rate, access=self.access), self.sounds)
         if read.pixels is not None:
             grid = self.torch.tensor(read.grid[None])
             seen = self.core.visual(self.torch.tensor(read.pixels).to(self.dtype), grid_thw=grid)
@@ -186,7 +188,7 @@ class Reference:
                 SimpleNamespace(video_processor=sides, **names),
                 videos,
                 0,
-                {"num_audio_tokens": [len(read.heard)]},
+                {"num_audio_tokens": [0 if read.heard is None else len(read.heard)]},
                 0,
                 position_id_per_seconds=processor.position_id_per_seconds,
             )
@@ -245,7 +247,7 @@ class Reference:
         seen = torch.zeros_like(ids, dtype=torch.bool)
         levels = []
         for kind in ("image", "video", "audio"):
-            token = None if self.config.tokens is None else self.config.tokens.placeholder(kind)  # type: ignore[arg-type]
+            token = _token(self.config, kind)
             rows = [read.heard if kind == "audio" else read.tokens for read in media]
             chosen = [r for r, read in zip(rows, media, strict=True) if r is not None and kind in (read.kind, "audio")]
             if token is None or not chosen:
@@ -259,7 +261,7 @@ class Reference:
             for kind in ("image", "video"):
                 own = [read.deepstack for read in media if read.kind == kind]
                 if own:
-                    whole[:, ids == self.config.tokens.placeholder(kind)] = torch.cat(own, dim=1).to(embeds.dtype)
+                    whole[:, ids == _token(self.config, kind)] = torch.cat(own, dim=1).to(embeds.dtype)
             levels = list(whole[:, seen])
         vocabulary = self.config.text.vocab_size
         rows = choose_rows(len(token_ids), vocabulary, {})
@@ -272,6 +274,7 @@ class Reference:
         if not self.config.text.output_head:
             return found
         longer, greedy = ids, []
+        scores: Any = None
         for _ in range(STEPS):
             scores = self.model.lm_head(self._forward(ids, longer, embeds, positions, after, seen, levels))[0].float()
             greedy.append(int(scores[-1].argmax()))
@@ -308,6 +311,10 @@ class Reference:
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def _token(config: Any, kind: str) -> int | None:
+    return None if config.tokens is None else config.tokens.placeholder(kind)
 
 
 def _numpy(tensor: Any) -> np.ndarray:

@@ -9,6 +9,7 @@ from PIL import Image as Pillow
 from omni.errors import InputError
 from omni.media import Image, Video
 from processors import VideoConfig, load_image
+from processors.access import Access
 from processors.decode_video import open_video
 from processors.video import VideoFeatures
 
@@ -42,25 +43,25 @@ class ReadMedium:
     heard: Any = None
 
 
-def read_image(read: ReadMedium, image: Image, processor: Any) -> None:
+def read_image(read: ReadMedium, image: Image, processor: Any, access: Access) -> None:
     """Patches of an image, in its own limits where it has some."""
     limits = {"shortest_edge": image.min_pixels, "longest_edge": image.max_pixels}
     if any(limits.values()):
         own = {"shortest_edge": processor.size["shortest_edge"], "longest_edge": processor.size["longest_edge"]}
         limits = {name: own[name] if value is None else value for name, value in limits.items()}
-        called = processor(load_image(image.source), size=limits, return_tensors="np")
+        called = processor(load_image(image.source, access=access), size=limits, return_tensors="np")
     else:
-        called = processor(load_image(image.source), return_tensors="np")
+        called = processor(load_image(image.source, access=access), return_tensors="np")
     read.pixels, read.grid = np.asarray(called["pixel_values"]), np.asarray(called["image_grid_thw"])[0]
     frames = _frames_apart(read.pixels, processor)
     read.levels = _levels(frames[:, :, :1], processor)
 
 
-def resize_video(video: Video, features: VideoFeatures, config: VideoConfig) -> np.ndarray:
+def resize_video(video: Video, features: VideoFeatures, config: VideoConfig, access: Access) -> np.ndarray:
     """The sampled frames of a video at the size of its patches, by Pillow; an odd count repeats the last."""
     _, rows, columns = features.grid_thw[0].tolist()
     size = columns * config.patch_size, rows * config.patch_size
-    with open_video(video.source, config, video.fps, video.num_frames) as sampled:
+    with open_video(video.source, config, video.fps, video.num_frames, access) as sampled:
         frames = [np.asarray(frame.resize(size, Pillow.Resampling.BICUBIC)) for frame in sampled.frames]
     frames += frames[-1:] * (-len(frames) % config.temporal_patch_size)
     return np.stack(frames)

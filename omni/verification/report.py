@@ -12,7 +12,7 @@ _TITLES = ("stage", "", "error", "alone", "allowed", "largest", "cosine", "unequ
 
 def table(result: Result) -> str:
     """A Markdown table, a row for each stage: of its arrays the one that is farthest off."""
-    rows = [_TITLES]
+    rows: list[tuple[str, ...]] = [_TITLES]
     for row in by_stage(result.findings):
         far, alone = row.worst.through, row.worst_alone
         rows.append(

@@ -132,11 +132,12 @@ def hidden_states(model: Model, prompt: Prompt, rows: np.ndarray) -> dict[str, n
 
 def _medium(model: Model, medium: Any, index: int, found: dict[str, np.ndarray]) -> Embedding:
     """Reads and encodes one medium; what it goes through is put into `found`."""
-    medium = as_medium(medium)
+    medium = as_medium(medium, model.media.access)
     features = model.media.read(medium)
     waveform = None
     if isinstance(medium, Audio):
-        waveform = load_audio(medium.source, medium.sampling_rate, model.media.audio.config.sampling_rate)
+        rate = model.media.audio.config.sampling_rate
+        waveform = load_audio(medium.source, medium.sampling_rate, rate, access=model.media.access)
     elif isinstance(features, VideoFeatures):
         waveform = features.audio
     if waveform is not None:

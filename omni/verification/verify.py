@@ -22,7 +22,7 @@ from omni.verification.storage import Record, Writer, writing
 from omni.verification.trace import trace
 
 Trace = Callable[[Case], dict[str, np.ndarray]]
-Step = Callable[[str], None]
+Step = Callable[[str], Any]
 
 # What a machine may lack, and others have.
 _LACKING = frozenset({"video_needs_video_extra"})
