@@ -126,15 +126,15 @@ def conversations() -> Iterator[Case]:
     yield Case("video", [user(odd_count, "What moves?")], frozenset({"video"}))
     sampled = {"type": "video", "video": video(11, 70, 50), "fps": 3.0, "num_frames": 4}
     yield Case("video_sampled", [user("Watch: ", sampled, "What moves?")], frozenset({"video"}))
-    heard = {**odd_count, "video": video(4, 48, 80), "audio": Audio(waveform(1.9, RATE, 9), RATE)}
-    yield Case("video_audio", [user(heard, "What do you hear?")], frozenset({"video", "audio"}))
+    with_audio = {**odd_count, "video": video(4, 48, 80), "audio": Audio(waveform(1.9, RATE, 9), RATE)}
+    yield Case("video_audio", [user(with_audio, "What do you hear?")], frozenset({"video", "audio"}))
     # Uncompressed frames and samples: any build of FFmpeg reads them, all to the same values.
     file = write_avi(video(24, 48, 64), 8, waveform(2.9, RATE, 10), RATE)
     yield Case("video_file", [user({"type": "video", "video": file}, "What moves?")], frozenset({"video"}))
     kinds = frozenset({"video", "audio"})
     yield Case("video_file_audio", [user({"type": "video", "video": file, "audio": True}, "And now?")], kinds)
     mixed = [
-        user(audio(waveform(0.5, RATE, 11), RATE), image(odd), "and", {**heard, "video": video(3, 64, 64)}, "?"),
+        user(audio(waveform(0.5, RATE, 11), RATE), image(odd), "and", {**with_audio, "video": video(3, 64, 64)}, "?"),
         {"role": "assistant", "content": "A disc."},
         user(image(clear), "And here?"),
     ]

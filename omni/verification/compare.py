@@ -73,7 +73,7 @@ def compare(
         tolerances: how far each stage may be off.
         alone: ours from recorded inputs, as `isolate` gives it.
     """
-    found = []
+    findings = []
 
     def measured(name: str, arrays: Arrays) -> Distance:
         if name not in arrays:
@@ -86,8 +86,8 @@ def compare(
     for name in sorted(names, key=lambda n: (STAGES.index(stage_of(n)), n)):
         by_itself = None if alone is None or name not in alone else measured(name, alone)
         by_rows = stage_of(name) in tolerances.by_rows
-        found.append(Finding(case, name, measured(name, ours), by_itself, tolerances.of(name), by_rows))
-    return found
+        findings.append(Finding(case, name, measured(name, ours), by_itself, tolerances.of(name), by_rows))
+    return findings
 
 
 def first_stage(findings: Sequence[Finding]) -> str | None:

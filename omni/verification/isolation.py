@@ -31,20 +31,20 @@ def isolate(
         recorded: the other trace of it.
         into: filled stage by stage, so that what came before an error can be had; a new one when None.
     """
-    found = {} if into is None else into
+    alone = {} if into is None else into
     # These come from the conversation itself.
-    found |= {n: array for n, array in ours.items() if stage_of(n) in ("waveform", "pixels", "clock", "prompt")}
+    alone |= {n: array for n, array in ours.items() if stage_of(n) in ("waveform", "pixels", "clock", "prompt")}
     kinds = [] if is_token_ids(messages) else [_kind(medium) for medium in parse(messages).media]
     for i, kind in enumerate(kinds):
-        found |= _mel(model, i, ours, recorded)
-        found |= _towers(model, i, kind, ours, recorded)
-    found |= _prompt_ids(model, ours, recorded)
+        alone |= _mel(model, i, ours, recorded)
+        alone |= _towers(model, i, kind, ours, recorded)
+    alone |= _prompt_ids(model, ours, recorded)
     layout = _layout(model, kinds, recorded)
     if layout is not None:
         after = np.asarray([layout.next_position], np.float64)
-        found |= {"token_ids": layout.token_ids, "positions": layout.position_ids, "positions/next": after}
-    found |= _decoder(model, kinds, ours, recorded)
-    return found
+        alone |= {"token_ids": layout.token_ids, "positions": layout.position_ids, "positions/next": after}
+    alone |= _decoder(model, kinds, ours, recorded)
+    return alone
 
 
 def same(names: Sequence[str], ours: Arrays, recorded: Arrays) -> bool:
@@ -67,27 +67,27 @@ def _mel(model: Model, i: int, ours: Arrays, recorded: Arrays) -> dict[str, np.n
 
 
 def _towers(model: Model, i: int, kind: str, ours: Arrays, recorded: Arrays) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
+    alone: dict[str, np.ndarray] = {}
     pixels, grid, mel = f"pixels/{i}", f"pixels/{i}.grid", f"mel/{i}"
     if pixels in recorded and grid in recorded and model.media.vision is not None:
         if same([pixels, grid], ours, recorded):
-            found |= {name: ours[name] for name in (f"vision/{i}", f"deepstack/{i}") if name in ours}
+            alone |= {name: ours[name] for name in (f"vision/{i}", f"deepstack/{i}") if name in ours}
         else:
             try:
                 (seen,) = model.media.vision.encode(recorded[pixels], recorded[grid][None].astype(np.int32))
             except ValueError as error:
                 raise InputError("bad_record", f"the pixels of medium {i + 1} do not fit this model: {error}") from None
-            found |= embedded_media(Embedding("image" if kind == "image" else "video", *seen), i)
+            alone |= embedded_media(Embedding("image" if kind == "image" else "video", *seen), i)
     if mel in recorded and model.media.hearing is not None:
         if same([mel], ours, recorded):
-            found |= {name: ours[name] for name in (f"audio/{i}",) if name in ours}
+            alone |= {name: ours[name] for name in (f"audio/{i}",) if name in ours}
         else:
             try:
-                (heard,) = model.media.hearing.encode([recorded[mel]])
+                (audio_tokens,) = model.media.hearing.encode([recorded[mel]])
             except ValueError as error:
                 raise InputError("bad_record", f"the mel of medium {i + 1} does not fit this model: {error}") from None
-            found[f"audio/{i}"] = heard
-    return found
+            alone[f"audio/{i}"] = audio_tokens
+    return alone
 
 
 def _prompt_ids(model: Model, ours: Arrays, recorded: Arrays) -> dict[str, np.ndarray]:
@@ -107,7 +107,7 @@ def _layout(model: Model, kinds: Sequence[str], recorded: Arrays) -> Layout | No
     media = []
     for i, kind in enumerate(kinds):
         tokens = recorded.get(f"audio/{i}" if kind == "audio" else f"vision/{i}")
-        grid, clock, heard = (recorded.get(name) for name in (f"pixels/{i}.grid", f"clock/{i}", f"audio/{i}"))
+        grid, clock, audio_tokens = (recorded.get(name) for name in (f"pixels/{i}.grid", f"clock/{i}", f"audio/{i}"))
         if tokens is None or (kind != "audio" and grid is None) or (kind == "video" and clock is None):
             return None
         media.append(
@@ -116,7 +116,7 @@ def _layout(model: Model, kinds: Sequence[str], recorded: Arrays) -> Layout | No
                 tokens=len(tokens),
                 grid_thw=None if grid is None else (int(grid[0]), int(grid[1]), int(grid[2])),
                 seconds_per_grid=None if clock is None else float(clock[0]),
-                audio_tokens=None if heard is None or kind == "audio" else len(heard),
+                audio_tokens=None if audio_tokens is None or kind == "audio" else len(audio_tokens),
                 timestamps=None if clock is None else tuple(clock[1:].tolist()),
             )
         )
@@ -136,27 +136,27 @@ def _decoder(model: Model, kinds: Sequence[str], ours: Arrays, recorded: Arrays)
     media = [name for name in recorded if name.startswith(("vision/", "audio/", "deepstack/"))]
     inputs = ["token_ids", "positions", "positions/next", *media]
     overlays = _overlays(model, kinds, recorded)
-    found: dict[str, np.ndarray] = {}
+    alone: dict[str, np.ndarray] = {}
     if overlays is not None:
         ids, positions = recorded["token_ids"].astype(np.int32), recorded["positions"].astype(np.float32)
         prompt = Prompt(ids, positions, float(recorded["positions/next"][0]), tuple(overlays))
-        found |= _from_prompt(model, prompt, ours, recorded, same(inputs, ours, recorded))
+        alone |= _from_prompt(model, prompt, ours, recorded, same(inputs, ours, recorded))
     rows = recorded.get("logits/rows")
     normed = _rows_of(recorded, rows)
     if normed is not None and "logits" in ours:
         alike = same(["hidden/norm", "logits/rows"], ours, recorded)
-        found["logits"] = ours["logits"] if alike else model.engine.scores(normed)
-    return found
+        alone["logits"] = ours["logits"] if alike else model.engine.scores(normed)
+    return alone
 
 
 def _from_prompt(model: Model, prompt: Prompt, ours: Arrays, recorded: Arrays, alike: bool) -> dict[str, np.ndarray]:
     rows = recorded.get("hidden/rows", ours["hidden/rows"])
-    found: dict[str, np.ndarray] = {}
+    alone: dict[str, np.ndarray] = {}
     embedded = recorded.get("embedded")
     if "embedded" in ours:
         own = {name: ours[name] for name in ours if name.startswith(("embedded", "hidden/"))}
         states = own if alike else hidden_states(model, prompt, rows)
-        found["embedded"] = states["embedded"]
+        alone["embedded"] = states["embedded"]
         if embedded is not None:
             if not np.array_equal(states["embedded"], embedded):
                 # Rows for every token, and those of media once more for their deepstack.
@@ -167,11 +167,11 @@ def _from_prompt(model: Model, prompt: Prompt, ours: Arrays, recorded: Arrays, a
                 )
                 prompt_rows = Prompt(prompt.token_ids, prompt.position_ids, prompt.next_position, overlays)
                 states = hidden_states(model, prompt_rows, rows)
-            found |= {name: value for name, value in states.items() if name.startswith("hidden/")}
+            alone |= {name: value for name, value in states.items() if name.startswith("hidden/")}
     if "greedy" in ours and "greedy" in recorded:
         steps = len(recorded["greedy"])
-        found["greedy"] = ours["greedy"] if alike else np.asarray(answer(model, prompt, steps), np.int32)
-    return found
+        alone["greedy"] = ours["greedy"] if alike else np.asarray(answer(model, prompt, steps), np.int32)
+    return alone
 
 
 def _overlays(model: Model, kinds: Sequence[str], recorded: Arrays) -> list[Overlay] | None:

@@ -59,14 +59,14 @@ class Reference:
         if self.ours.tokenizer is not None:
             self.tokenizer = self.transformers.AutoTokenizer.from_pretrained(self.directory)
         self.images: Any = None
-        self.sounds: Any = None
+        self.extractor: Any = None
         if self.config.vision is not None:
             name = "transformers.models.qwen2_vl.image_processing_pil_qwen2_vl"
             self.images = importlib.import_module(name).Qwen2VLImageProcessorPil.from_pretrained(self.directory)
         if self.config.audio is not None and self.kind == "qwen3_asr":
-            self.sounds = self.transformers.AutoProcessor.from_pretrained(self.directory).feature_extractor
+            self.extractor = self.transformers.AutoProcessor.from_pretrained(self.directory).feature_extractor
         elif self.config.audio is not None:
-            self.sounds = self.transformers.WhisperFeatureExtractor.from_pretrained(self.directory)
+            self.extractor = self.transformers.WhisperFeatureExtractor.from_pretrained(self.directory)
 
     def trace(self, case: Case) -> dict[str, np.ndarray]:
         """Everything of `omni.verification.trace.trace` that the reference has.
@@ -74,16 +74,16 @@ class Reference:
         Raises:
             InputError: the conversation cannot be used, or has what the reference does not know.
         """
-        found: dict[str, np.ndarray] = {}
+        arrays: dict[str, np.ndarray] = {}
         media: list[ReadMedium] = []
         with self.torch.no_grad():
             if is_token_ids(case.messages):
                 ids = np.asarray(case.messages, np.int32)
             else:
                 parsed = parse(case.messages)
-                media = [self._medium(medium, i, found) for i, medium in enumerate(parsed.media)]
-                ids = self._prompt(parsed, media, found)
-            return found | self._decode(ids, media)
+                media = [self._medium(medium, i, arrays) for i, medium in enumerate(parsed.media)]
+                ids = self._prompt(parsed, media, arrays)
+            return arrays | self._decode(ids, media)
 
     # --- Loading ------------------------------------------------------------------------------------------------------
 
@@ -115,7 +115,7 @@ class Reference:
 
     # --- Media --------------------------------------------------------------------------------------------------------
 
-    def _medium(self, medium: Any, index: int, found: dict[str, np.ndarray]) -> ReadMedium:
+    def _medium(self, medium: Any, index: int, arrays: dict[str, np.ndarray]) -> ReadMedium:
         medium = as_medium(medium, self.access)
         if isinstance(medium, Embedding):
             raise InputError("no_reference", "an embedding stands for a medium, which transformers would have to see")
@@ -128,26 +128,26 @@ class Reference:
             frames = resize_video(medium, features, self.ours.media.video.config, self.access)
             read_video(read, frames, features, self.images)
             if features.audio is not None:
-                read_audio(read, features.audio, self.sounds)
+                read_audio(read, features.audio, self.extractor)
         else:
             rate = self.ours.media.audio.config.sampling_rate
-            read_audio(read, load_audio(medium.source, medium.sampling_rate, rate, access=self.access), self.sounds)
+            read_audio(read, load_audio(medium.source, medium.sampling_rate, rate, access=self.access), self.extractor)
         if read.pixels is not None:
             grid = self.torch.tensor(read.grid[None])
             seen = self.core.visual(self.torch.tensor(read.pixels).to(self.dtype), grid_thw=grid)
             read.tokens = seen.pooler_output
             levels = getattr(seen, "deepstack_features", None)
             read.deepstack = self.torch.stack(list(levels)) if levels else None
-            found |= {f"pixels/{index}": read.levels, f"pixels/{index}.grid": read.grid.astype(np.int32)}
-            found[f"vision/{index}"] = _numpy(read.tokens)
+            arrays |= {f"pixels/{index}": read.levels, f"pixels/{index}.grid": read.grid.astype(np.int32)}
+            arrays[f"vision/{index}"] = _numpy(read.tokens)
             if read.deepstack is not None:
-                found[f"deepstack/{index}"] = _numpy(read.deepstack)
+                arrays[f"deepstack/{index}"] = _numpy(read.deepstack)
         if read.mel is not None:
-            read.heard = self._hear(read.mel)
-            found |= {f"mel/{index}": read.mel, f"audio/{index}": _numpy(read.heard)}
+            read.audio_tokens = self._encode_audio(read.mel)
+            arrays |= {f"mel/{index}": read.mel, f"audio/{index}": _numpy(read.audio_tokens)}
         return read
 
-    def _hear(self, mel: np.ndarray) -> Any:
+    def _encode_audio(self, mel: np.ndarray) -> Any:
         values, frames = self.torch.tensor(mel).to(self.dtype), mel.shape[1]
         if self.kind == "qwen3_asr":
             rest = -frames % (2 * self.model.config.audio_config.n_window)
@@ -158,7 +158,7 @@ class Reference:
 
     # --- Prompts ------------------------------------------------------------------------------------------------------
 
-    def _prompt(self, parsed: Parsed, media: list[ReadMedium], found: dict[str, np.ndarray]) -> np.ndarray:
+    def _prompt(self, parsed: Parsed, media: list[ReadMedium], arrays: dict[str, np.ndarray]) -> np.ndarray:
         source = self.tokenizer.chat_template or self.ours.template.source
         prompt = self.tokenizer.apply_chat_template(
             list(parsed.messages), chat_template=source, tokenize=False, add_generation_prompt=True
@@ -166,16 +166,16 @@ class Reference:
         pattern = "|".join(map(re.escape, _PLACEHOLDERS.values()))
         texts = iter([self._placeholder(read) for read in media])
         expanded = re.sub(pattern, lambda _: next(texts), prompt)
-        found["prompt"] = np.frombuffer(prompt.encode("utf-8"), np.uint8)
-        found["prompt_ids"] = np.asarray(self.tokenizer(prompt).input_ids, np.int32)
+        arrays["prompt"] = np.frombuffer(prompt.encode("utf-8"), np.uint8)
+        arrays["prompt_ids"] = np.asarray(self.tokenizer(prompt).input_ids, np.int32)
         return np.asarray(self.tokenizer(expanded).input_ids, np.int32)
 
     def _placeholder(self, read: ReadMedium) -> str:
         """The text that stands for a medium, by the reference's own functions."""
         token = _PLACEHOLDERS[read.kind]
         if read.kind == "audio":
-            return token * len(read.heard)
-        if read.kind == "image" or (read.heard is None and self.kind.startswith("qwen3_omni")):
+            return token * len(read.audio_tokens)
+        if read.kind == "image" or (read.audio_tokens is None and self.kind.startswith("qwen3_omni")):
             return token * len(read.tokens)
         # Their `self` is a whole processor, which would need torchvision; they ask it for these alone.
         names = {"video_token": token, "audio_token": _PLACEHOLDERS["audio"]}
@@ -188,7 +188,7 @@ class Reference:
                 SimpleNamespace(video_processor=sides, **names),
                 videos,
                 0,
-                {"num_audio_tokens": [0 if read.heard is None else len(read.heard)]},
+                {"num_audio_tokens": [0 if read.audio_tokens is None else len(read.audio_tokens)]},
                 0,
                 position_id_per_seconds=processor.position_id_per_seconds,
             )
@@ -212,15 +212,15 @@ class Reference:
         if self.kind.startswith("qwen3_omni"):
             frames = [read.mel.shape[1] for read in media if read.mel is not None]
             seconds = [read.seconds_per_grid for read in media if read.kind == "video"]
-            heard = [read.heard is not None for read in media if read.kind == "video"]
-            if any(heard) and not all(heard):
+            audio_tokens = [read.audio_tokens is not None for read in media if read.kind == "video"]
+            if any(audio_tokens) and not all(audio_tokens):
                 raise InputError("no_reference", "transformers miscounts videos with audio beside videos without")
             positions, _ = self.core.get_rope_index(
                 ids,
                 tensors["image"],
                 tensors["video"],
                 mask,
-                any(heard),
+                any(audio_tokens),
                 torch.tensor(frames) if frames else None,
                 torch.tensor(seconds) if seconds else None,
             )
@@ -238,7 +238,7 @@ class Reference:
         plain = torch.arange(len(token_ids), dtype=torch.float32).expand(3, 1, -1)
         shown = plain if positions is None else positions.float()
         after = float(shown.max() + 1)
-        found = {
+        arrays = {
             "token_ids": token_ids,
             "positions": shown[:, 0].numpy().astype(np.float32),
             "positions/next": np.asarray([after], np.float64),
@@ -248,7 +248,7 @@ class Reference:
         levels = []
         for kind in ("image", "video", "audio"):
             token = _token(self.config, kind)
-            rows = [read.heard if kind == "audio" else read.tokens for read in media]
+            rows = [read.audio_tokens if kind == "audio" else read.tokens for read in media]
             chosen = [r for r, read in zip(rows, media, strict=True) if r is not None and kind in (read.kind, "audio")]
             if token is None or not chosen:
                 continue
@@ -266,20 +266,20 @@ class Reference:
         vocabulary = self.config.text.vocab_size
         rows = choose_rows(len(token_ids), vocabulary, {})
         states = self._watch(lambda: self._forward(ids, ids, embeds, positions, after, seen, levels))
-        found["embedded"] = states[0]
+        arrays["embedded"] = states[0]
         at = rows["hidden/rows"]
         for layer in choose_layers(len(states) - 2):
-            found[f"hidden/{layer:02d}"] = states[1 + layer][at]
-        found |= {"hidden/rows": at, "hidden/norm": states[-1][at]}
+            arrays[f"hidden/{layer:02d}"] = states[1 + layer][at]
+        arrays |= {"hidden/rows": at, "hidden/norm": states[-1][at]}
         if not self.config.text.output_head:
-            return found
+            return arrays
         longer, greedy = ids, []
         scores: Any = None
         for _ in range(STEPS):
             scores = self.model.lm_head(self._forward(ids, longer, embeds, positions, after, seen, levels))[0].float()
             greedy.append(int(scores[-1].argmax()))
             longer = torch.cat([longer, torch.tensor([[greedy[-1]]])], dim=1)
-        return found | keep_scores(scores.numpy(), len(token_ids), rows["logits/rows"], greedy)
+        return arrays | keep_scores(scores.numpy(), len(token_ids), rows["logits/rows"], greedy)
 
     def _forward(
         self, ids: Any, longer: Any, embeds: Any, positions: Any, after: float, seen: Any, levels: list[Any]

@@ -28,7 +28,7 @@ class ReadMedium:
         mel: spectrogram of the audio, an array.
         tokens: what the vision tower gives.
         deepstack: likewise, for the first layers.
-        heard: what the audio tower gives.
+        audio_tokens: what the audio tower gives.
     """
 
     kind: str
@@ -40,7 +40,7 @@ class ReadMedium:
     mel: Any = None
     tokens: Any = None
     deepstack: Any = None
-    heard: Any = None
+    audio_tokens: Any = None
 
 
 def read_image(read: ReadMedium, image: Image, processor: Any, access: Access) -> None:

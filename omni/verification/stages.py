@@ -102,7 +102,7 @@ class Tolerances:
         Raises:
             InputError: `bad_tolerance`, it is no number of 0 or more, or names no stage.
         """
-        found = dict(self.stages)
+        allowed = dict(self.stages)
         for option in options:
             stage, separator, number = option.rpartition("=")
             try:
@@ -113,8 +113,8 @@ class Tolerances:
                 raise InputError("bad_tolerance", f"a tolerance is a number of 0 or more, got {shown(number)}")
             if separator and stage not in STAGES:
                 raise InputError("bad_tolerance", f"no stage is called {shown(stage)}; stages: {', '.join(STAGES)}")
-            found |= {stage: value} if separator else dict.fromkeys(_ALLOWED, value)
-        return Tolerances(found, self.by_rows)
+            allowed |= {stage: value} if separator else dict.fromkeys(_ALLOWED, value)
+        return Tolerances(allowed, self.by_rows)
 
     def of(self, name: str) -> float:
         """That of an array."""

@@ -152,7 +152,7 @@ class Writer:
             return [self._kept(inner, name, kept) for inner in value]
         if not isinstance(value, Mapping):
             return value
-        found = {}
+        kept_value = {}
         for key, inner in value.items():
             is_path = isinstance(inner, str) and "://" not in inner and not inner.startswith("data:")
             if key in ("image", "audio", "video") and (isinstance(inner, bytes) or is_path):
@@ -162,10 +162,10 @@ class Writer:
                 (self._directory / "media").mkdir(exist_ok=True)
                 (self._directory / file).write_bytes(content)
                 kept.append(file)
-                found[key] = file
+                kept_value[key] = file
             else:
-                found[key] = self._kept(inner, name, kept)
-        return found
+                kept_value[key] = self._kept(inner, name, kept)
+        return kept_value
 
 
 @contextmanager
@@ -182,7 +182,7 @@ def writing(directory: Path, *, overwrite: bool = False) -> Iterator[Writer]:
     elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise InputError("not_a_directory", f"{directory.name} is no empty folder, and holds no record")
     token = secrets.token_hex(4)
-    staging, old = (directory.with_name(f".{directory.name}.{what}-{token}") for what in ("recording", "replaced"))
+    staging, old = (directory.with_name(f".{directory.name}.{what}-{token}") for what in ("writing", "replaced"))
     (staging / "cases").mkdir(parents=True)
     try:
         yield Writer(staging)

@@ -46,29 +46,29 @@ def trace(
     Raises:
         InputError: the conversation cannot be used.
     """
-    found: dict[str, np.ndarray] = {} if into is None else into
+    arrays: dict[str, np.ndarray] = {} if into is None else into
     if is_token_ids(messages):
         inputs = model.prepare(messages)
     else:
         parsed = parse(messages)
-        embeddings = [_medium(model, medium, i, found) for i, medium in enumerate(parsed.media)]
-        found |= _prompt(model, parsed)
+        embeddings = [_medium(model, medium, i, arrays) for i, medium in enumerate(parsed.media)]
+        arrays |= _prompt(model, parsed)
         inputs = model.prepare(_with(parsed, embeddings))
-    found |= laid_out(inputs)
-    _decode(model, inputs, like or {}, steps, found)
-    return found
+    arrays |= laid_out(inputs)
+    _decode(model, inputs, like or {}, steps, arrays)
+    return arrays
 
 
 def laid_out(inputs: Inputs) -> dict[str, np.ndarray]:
     """The prompt of a prepared conversation, its tokens and their positions."""
-    found = {
+    arrays = {
         "token_ids": inputs.token_ids,
         "positions": np.asarray(inputs.position_ids, np.float32),
         "positions/next": np.asarray([inputs.next_position], np.float64),
     }
     if inputs.prompt is not None:
-        found |= {"prompt": text_array(inputs.prompt), "prompt_ids": np.asarray(inputs.prompt_ids, np.int32)}
-    return found
+        arrays |= {"prompt": text_array(inputs.prompt), "prompt_ids": np.asarray(inputs.prompt_ids, np.int32)}
+    return arrays
 
 
 def choose_rows(tokens: int, vocabulary: int, like: Arrays) -> dict[str, np.ndarray]:
@@ -124,14 +124,14 @@ def answer(model: Model, prompt: Prompt, steps: int) -> list[int]:
 def hidden_states(model: Model, prompt: Prompt, rows: np.ndarray) -> dict[str, np.ndarray]:
     """What the decoder makes of a prompt before its scores."""
     states = model.engine.states(prompt)
-    found = {"embedded": states.embedded, "hidden/rows": rows}
+    arrays = {"embedded": states.embedded, "hidden/rows": rows}
     for layer in choose_layers(len(states.layers)):
-        found[f"hidden/{layer:02d}"] = states.layers[layer, rows]
-    return found | {"hidden/norm": states.normed[rows]}
+        arrays[f"hidden/{layer:02d}"] = states.layers[layer, rows]
+    return arrays | {"hidden/norm": states.normed[rows]}
 
 
-def _medium(model: Model, medium: Any, index: int, found: dict[str, np.ndarray]) -> Embedding:
-    """Reads and encodes one medium; what it goes through is put into `found`."""
+def _medium(model: Model, medium: Any, index: int, arrays: dict[str, np.ndarray]) -> Embedding:
+    """Reads and encodes one medium; what it goes through is put into `arrays`."""
     medium = as_medium(medium, model.media.access)
     features = model.media.read(medium)
     waveform = None
@@ -141,28 +141,28 @@ def _medium(model: Model, medium: Any, index: int, found: dict[str, np.ndarray])
     elif isinstance(features, VideoFeatures):
         waveform = features.audio
     if waveform is not None:
-        found[f"waveform/{index}"] = waveform
+        arrays[f"waveform/{index}"] = waveform
     if isinstance(features, ImageFeatures | VideoFeatures):
-        found |= {f"pixels/{index}": features.pixels, f"pixels/{index}.grid": features.grid_thw[0]}
+        arrays |= {f"pixels/{index}": features.pixels, f"pixels/{index}.grid": features.grid_thw[0]}
     if isinstance(features, VideoFeatures):
-        found[f"clock/{index}"] = np.asarray([features.seconds_per_grid, *features.grid_timestamps], np.float64)
+        arrays[f"clock/{index}"] = np.asarray([features.seconds_per_grid, *features.grid_timestamps], np.float64)
     if isinstance(features, AudioFeatures):
-        found[f"mel/{index}"] = features.mel
+        arrays[f"mel/{index}"] = features.mel
     elif waveform is not None:
-        found[f"mel/{index}"] = model.media.audio(waveform, model.media.audio.config.sampling_rate).mel
+        arrays[f"mel/{index}"] = model.media.audio(waveform, model.media.audio.config.sampling_rate).mel
     (embedding,) = model.media.encode([features])
-    found |= embedded_media(embedding, index)
+    arrays |= embedded_media(embedding, index)
     return embedding
 
 
 def embedded_media(embedding: Embedding, index: int) -> dict[str, np.ndarray]:
     """An embedding as the stages that it stands for."""
-    found = {f"{'audio' if embedding.kind == 'audio' else 'vision'}/{index}": embedding.tokens}
+    arrays = {f"{'audio' if embedding.kind == 'audio' else 'vision'}/{index}": embedding.tokens}
     if embedding.deepstack is not None:
-        found[f"deepstack/{index}"] = embedding.deepstack
+        arrays[f"deepstack/{index}"] = embedding.deepstack
     if embedding.audio is not None:
-        found[f"audio/{index}"] = embedding.audio.tokens
-    return found
+        arrays[f"audio/{index}"] = embedding.audio.tokens
+    return arrays
 
 
 def _prompt(model: Model, parsed: Parsed) -> dict[str, np.ndarray]:
@@ -173,15 +173,15 @@ def _prompt(model: Model, parsed: Parsed) -> dict[str, np.ndarray]:
     return {"prompt/marked": text_array(rendered.text), "prompt/mark": text_array(rendered.mark)}
 
 
-def _decode(model: Model, inputs: Inputs, like: Arrays, steps: int, found: dict[str, np.ndarray]) -> None:
+def _decode(model: Model, inputs: Inputs, like: Arrays, steps: int, arrays: dict[str, np.ndarray]) -> None:
     tokens = len(inputs.token_ids)
     assert model.config.text is not None
     rows = choose_rows(tokens, model.config.text.vocab_size, like)
-    found |= hidden_states(model, inputs.to_prompt(), rows["hidden/rows"])
+    arrays |= hidden_states(model, inputs.to_prompt(), rows["hidden/rows"])
     if model.config.text.output_head:
         greedy = answer(model, inputs.to_prompt(), steps)
         logits = np.asarray(model.logits(inputs.followed_by(greedy[:-1])))
-        found |= keep_scores(logits, tokens, rows["logits/rows"], greedy)
+        arrays |= keep_scores(logits, tokens, rows["logits/rows"], greedy)
 
 
 def _with(parsed: Parsed, media: Sequence[Any]) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ import numpy as np
 from flax import nnx
 
 from omni.errors import InputError
-from omni.loading import find_directory
 from omni.model import Model
 from omni.records import read_records
 from omni.verification.cases import Case, default_cases, digest
@@ -78,7 +77,7 @@ class Subject:
         """
         if model.config.text is None:
             raise InputError("nothing_to_record", "this model has no text part: there is nothing to ask it")
-        directory = find_directory(model.name)
+        directory = model._origin.directory
         return cls(model, directory, describe(model, directory, jax.tree.leaves(nnx.state(model.parts))[0].dtype.name))
 
 
