@@ -18,9 +18,12 @@ import omni
 import omni.decoder.layer
 import omni.decoder.model
 import omni.generation.engine
+import omni.inputs
 import omni.layout
+import omni.template
+import omni.tokenizer
 import processors.audio
-import processors.decode_video
+import processors.given_frames
 import processors.image
 import processors.mel
 import processors.video
@@ -123,7 +126,7 @@ def patches_row_by_row(patch):
 
 
 def a_frame_later(patch):
-    wrapped(patch, processors.decode_video, "spread", lambda ranks, total, *_: np.minimum(ranks + 1, total - 1))
+    wrapped(patch, processors.given_frames, "spread", lambda ranks, total, *_: np.minimum(ranks + 1, total - 1))
 
 
 def clock_by_first_frames(patch):
