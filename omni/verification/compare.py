@@ -57,8 +57,8 @@ class Finding:
 
     @property
     def is_beyond(self) -> bool:
-        """Whether it is, by itself or through its inputs."""
-        return self.error > self.tolerance or self.is_own
+        """Whether it is, by itself or through its inputs: with these, twice as much is allowed."""
+        return self.is_own or self.error > (1 if self.alone is None else 2) * self.tolerance
 
 
 def compare(

@@ -46,7 +46,7 @@ _ALLOWED: dict[str, tuple[float, float, float, float]] = {
     "audio": (5e-6, 3e-3, 5e-2, 2e-3),
     "deepstack": (5e-6, 3e-3, 5e-2, 2e-3),
     "embedded": (5e-6, 3e-3, 5e-2, 2e-3),
-    "hidden": (1e-5, 1e-2, 0.15, 5e-3),
+    "hidden": (5e-6, 1e-2, 0.15, 5e-3),
     "logits": (1e-5, 1e-2, 0.15, 5e-3),
 }
 # Judged by the middle row where products are rounded: a token that comes to another expert by it is off altogether.
