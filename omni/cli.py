@@ -1,4 +1,4 @@
-"""The command line: omni chat, encode, transcribe, inspect, train, eval, info."""
+"""The command line: omni chat, encode, transcribe, inspect, train, eval, verify, info."""
 
 import dataclasses
 import json
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
+from omni.cli_verify import verify
 from omni.errors import CheckpointError, InputError, printable
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(verify)
 # What is being written is finished in this time, or is a file by another name that nobody reads.
 _SECONDS_TO_LEAVE = 0.7
 ModelName = Annotated[str, typer.Option("--model", "-m", help="demo, a checkpoint directory, or a name on the hub.")]

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jaxtyping import Float, Int32
@@ -111,9 +112,35 @@ class TextDecoder(nnx.Module):
         Raises:
             ValueError: more deepstack levels than layers.
         """
+        depth = self.config.num_hidden_layers
+        if deepstack is not None and len(deepstack) > depth:
+            raise ValueError(f"{len(deepstack)} deepstack levels for num_hidden_layers={depth}")
+        reading, lengths_B = self._reading(x, positions, cache, counts)
+        if cache is None:
+            return self.norm(self._read(x, reading, deepstack)), None
+        x, cache, _ = self._read_on(x, cache, reading, deepstack)
+        return self.norm(x), replace(cache, lengths=lengths_B)
+
+    def states(
+        self,
+        x: Float[jax.Array, "batch tokens width"],
+        positions: Float[jax.Array, "3 batch tokens"],
+        cache: KVCache,
+        counts: Int32[jax.Array, "batch"],
+        deepstack: Float[jax.Array, "levels batch tokens width"] | None = None,
+    ) -> tuple[Float[jax.Array, "layers batch tokens width"], KVCache]:
+        """As a call, with the hidden state after every layer, deepstack's rows added, in place of the last alone."""
+        reading, lengths_B = self._reading(x, positions, cache, counts)
+        _, cache, kept = self._read_on(x, cache, reading, deepstack, keep=True)
+        # From steps and blocks of each run to layers: a run of several blocks goes through them in turn.
+        layers = [number for run in self.config.runs for block in run for number in block.layers]
+        return jnp.concatenate(kept)[np.argsort(layers)], replace(cache, lengths=lengths_B)
+
+    def _reading(
+        self, x: jax.Array, positions: jax.Array, cache: KVCache | None, counts: jax.Array
+    ) -> tuple[Reading, jax.Array]:
+        """What layers are told of the tokens, and the lengths of the rows with them."""
         config = self.config
-        if deepstack is not None and len(deepstack) > config.num_hidden_layers:
-            raise ValueError(f"{len(deepstack)} deepstack levels for num_hidden_layers={config.num_hidden_layers}")
         place_T = jnp.arange(x.shape[1])
         real_BT = place_T < counts[:, None]
         before_B = jnp.zeros_like(counts) if cache is None else cache.lengths
@@ -122,11 +149,7 @@ class TextDecoder(nnx.Module):
         turns = rotation(positions, config.rotary_width, config.rope_theta, config.mrope_section)
 
         lengths_B = before_B + counts
-        reading = turns, slots_BT, lengths_B, real_BT
-        if cache is None:
-            return self.norm(self._read(x, reading, deepstack)), None
-        x, cache = self._read_on(x, cache, reading, deepstack)
-        return self.norm(x), replace(cache, lengths=lengths_B)
+        return (turns, slots_BT, lengths_B, real_BT), lengths_B
 
     def _read(self, x: jax.Array, reading: Reading, deepstack: jax.Array | None) -> jax.Array:
         """Weights are the scan's inputs: each layer is copied out of its stack, and its gradient is written once."""
@@ -151,21 +174,21 @@ class TextDecoder(nnx.Module):
         return x
 
     def _read_on(
-        self, x: jax.Array, cache: KVCache, reading: Reading, deepstack: jax.Array | None
-    ) -> tuple[jax.Array, KVCache]:
+        self, x: jax.Array, cache: KVCache, reading: Reading, deepstack: jax.Array | None, *, keep: bool = False
+    ) -> tuple[jax.Array, KVCache, list[jax.Array]]:
         """Weights are constants of the scan: each layer reads from its stack what it multiplies, and copies no more.
 
         Keys and values are carried from layer to layer and written in place; a state is replaced whole, so it is an
-        input of its layer and an output.
+        input of its layer and an output. `keep` also gives what each block's layers left, one stack a block.
         """
-        states, filled = iter(cache.states), []
+        states, filled, kept = iter(cache.states), [], []
         carry = x, replace(cache, states=())
         for run, stacks in self._runs():
 
             def step(carry: Any, scanned: Any, run: Run = run, stacks: Any = stacks) -> tuple[Any, Any]:
                 x, cache = carry
                 i, before = scanned
-                after, before = [], iter(before)
+                after, before, reached = [], iter(before), []
                 for block, stack in zip(run, stacks, strict=True):
                     if block.kind.attention == "linear_attention":
                         x, state = stack(x, *reading, next(before), i)
@@ -173,13 +196,15 @@ class TextDecoder(nnx.Module):
                     else:
                         x, cache = stack(x, *reading, cache, i, _at(block.places, i))
                     x = _add_level(x, deepstack, block, i)
-                return (x, cache), tuple(after)
+                    reached.append(x)
+                return (x, cache), (tuple(after), tuple(reached) if keep else ())
 
             own = tuple(islice(states, sum(block.kind.attention == "linear_attention" for block in run)))
-            carry, after = self._scan(step, carry, (jnp.arange(len(run[0].layers)), own))
+            carry, (after, reached) = self._scan(step, carry, (jnp.arange(len(run[0].layers)), own))
             filled += after
+            kept += reached
         x, cache = carry
-        return x, replace(cache, states=tuple(filled))
+        return x, replace(cache, states=tuple(filled)), kept
 
     def _runs(self) -> Iterator[tuple[Run, list[DecoderLayer]]]:
         """Each run of the depth, with the stack of each of its blocks."""

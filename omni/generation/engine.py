@@ -7,7 +7,7 @@ whatever lengths users bring.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +28,8 @@ _FIRST_CAPACITY = 256
 # each capacity is a program, and to compile one takes longer than many answers.
 _LEAST_LENGTH_IF_SMALL, _FIRST_CAPACITY_IF_SMALL, _FEW_ROWS = 128, 1024, 4
 
-Wanted = Literal["logits", "every_logits", "hidden"]
-"""What a prefill gives: scores after the last tokens, or after all, or the last tokens' hidden states."""
+Wanted = Literal["logits", "every_logits", "hidden", "states"]
+"""What a prefill gives: scores after the last tokens or after all, the last tokens' hidden states, or all states."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +65,21 @@ class Prompt:
 
     def __len__(self) -> int:
         return len(self.token_ids)
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """What a prompt goes through in the decoder, in float32.
+
+    Attributes:
+        embedded: what the first layer reads: rows of tokens and of media.
+        layers: hidden states after each layer, deepstack's rows added.
+        normed: the last of them after the final norm.
+    """
+
+    embedded: Float32[np.ndarray, "tokens width"]
+    layers: Float32[np.ndarray, "layers tokens width"]
+    normed: Float32[np.ndarray, "tokens width"]
 
 
 @dataclass(eq=False)
@@ -135,6 +150,21 @@ class Engine:
         (found,) = self._chunks(session, prompts, [0] * len(prompts), "hidden")
         return _finite(np.asarray(found))
 
+    def states(self, prompt: Prompt) -> States:
+        """Everything that a prompt goes through on its way to the scores."""
+        self._check_lengths([prompt])
+        chunks = list(self._chunks(self._session(1, len(prompt)), [prompt], [0], "states"))
+        embedded, layers, normed = (
+            np.concatenate([np.asarray(chunk[i]) for chunk in chunks], axis=-2)[..., : len(prompt), :] for i in range(3)
+        )
+        return States(embedded, layers, normed)
+
+    def scores(self, hidden: Float[np.ndarray, "rows width"]) -> Float32[np.ndarray, "rows vocabulary"]:
+        """Next-token scores of hidden states after the final norm."""
+        if not self._config.output_head:
+            raise InputError("no_output_head", "this model makes embeddings: it has no output head to write with")
+        return np.asarray(_score(self._small, self._graph, self._state, jnp.asarray(hidden)))
+
     def decode(
         self,
         session: Session,
@@ -194,9 +224,9 @@ class Engine:
 
     def _chunks(
         self, session: Session, prompts: Sequence[Prompt], starts: Sequence[int], wanted: Wanted
-    ) -> Iterator[jax.Array]:
+    ) -> Iterator[Any]:
         """Reads prompts chunk by chunk; yields what is wanted of all tokens chunk by chunk, of the last ones once."""
-        if wanted != "hidden" and not self._config.output_head:
+        if wanted.endswith("logits") and not self._config.output_head:
             raise InputError("no_output_head", "this model makes embeddings: it has no output head to write with")
         starts_now = np.asarray(starts, np.int32)
         ends = np.asarray([len(prompt) for prompt in prompts], np.int32)
@@ -216,7 +246,7 @@ class Engine:
             )
             session.lengths = session.lengths + counts
             starts_now = starts_now + counts
-            if wanted == "every_logits":
+            if wanted in ("every_logits", "states"):
                 yield found
             else:
                 # A row that ended in an earlier chunk keeps what it got there.
@@ -296,11 +326,19 @@ def _read(graph, state, cache, ids, positions, media, deepstack, counts, wanted)
         x = jnp.where(covered[..., None], rows.astype(x.dtype), x)
     if deepstack is not None:
         deepstack = deepstack.astype(x.dtype)
+    if wanted == "states":
+        layers, cache = decoder.states(x, positions, cache, counts, deepstack)
+        return cache, tuple(a.astype(jnp.float32) for a in (x[0], layers[:, 0], decoder.norm(layers[-1, 0])))
     hidden, cache = decoder(x, positions, cache, counts, deepstack)
     if wanted != "every_logits":
         last = jnp.maximum(counts - 1, 0)
         hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
     return cache, hidden.astype(jnp.float32) if wanted == "hidden" else decoder.logits(hidden)
+
+
+def _scored(graph, state, hidden):
+    decoder = nnx.merge(graph, state)
+    return decoder.logits(hidden.astype(decoder.dtype))
 
 
 def _read_one(graph, state, cache, tokens, positions, counts):
@@ -319,5 +357,6 @@ def _sample(logits, seeds, step, sampling):
 
 _prefill = Program(_read, static_argnums=(0, 8), donate_argnums=(2,))
 _step = Program(_read_one, static_argnums=(0,), donate_argnums=(2,))
+_score = Program(_scored, static_argnums=(0,))
 # A program of its own: another temperature compiles this one anew, and not the decoder.
 _choose = jax.jit(_sample, static_argnums=(3,))

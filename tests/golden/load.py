@@ -47,6 +47,17 @@ class Case:
     greedy: list[int]
     margins: list[float]
 
+    @property
+    def stages(self) -> dict[str, np.ndarray]:
+        """The same by the names of stages, as `omni verify` compares them."""
+        return {
+            "prompt": np.frombuffer(self.prompt.encode("utf-8"), np.uint8),
+            "token_ids": self.token_ids,
+            "positions": self.position_ids,
+            "positions/next": np.asarray([self.next_position], np.float64),
+            "logits": self.logits,
+        }
+
     def with_media(self) -> list[dict[str, Any]]:
         """The messages as a user would pass them: arrays in place of names."""
         return with_media(self.messages)
@@ -124,9 +135,22 @@ def _records() -> dict[str, Any]:
 
 def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
     """L2 distance over the L2 norm of `theirs`, in float64."""
-    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    # Not at the top: the import hook must be there first.
+    from omni.verification.measures import distance
+
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
     assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
-    return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+    return distance(ours, theirs).relative
+
+
+def assert_stages(case: str, ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
+    """Compares stages as `omni verify` does: what is whole numbers exactly, the rest to a relative error of 1e-5."""
+    from omni.verification.compare import compare, first_stage
+    from omni.verification.stages import Tolerances
+
+    allowed = Tolerances(dict.fromkeys(("mel", "vision", "audio", "deepstack", "logits"), 1e-5))
+    findings = compare(case, ours, theirs, allowed)
+    assert first_stage(findings) is None, [finding for finding in findings if finding.is_beyond]
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import media
 import numpy as np
 import pytest
 import tiny
-from load import DATA, relative_error
+from load import DATA, assert_stages, relative_error
 
 import omni
 from omni.checkpoint import parameter_shapes
@@ -16,6 +16,7 @@ from omni.families import QWEN3_ASR
 from omni.loading import abstract_parts
 from omni.safetensors_file import open_tensors
 from omni.template import ChatTemplate
+from omni.verification.trace import laid_out, text_array
 from processors import ImageConfig
 
 STEPS = 12
@@ -69,12 +70,14 @@ def test_embeddings_in_a_mixed_batch(sounds, expected, clip):
 def test_token_ids_and_logits(model, sounds, expected, clip):
     arrays, record = expected
     inputs = model.prepare(messages(sounds[clip]))
-    assert inputs.prompt == record["prompts"][f"{clip}/plain"]
-    assert inputs.token_ids.tolist() == record["token_ids"][f"{clip}/plain"]
-    counting = np.arange(len(inputs.token_ids))
-    np.testing.assert_array_equal(inputs.position_ids, np.broadcast_to(counting, inputs.position_ids.shape))
-    wanted = arrays[f"{clip}/plain/logits"]
-    assert relative_error(model.logits(inputs)[-len(wanted) :], wanted) < 1e-5
+    wanted = {
+        "prompt": text_array(record["prompts"][f"{clip}/plain"]),
+        "token_ids": np.asarray(record["token_ids"][f"{clip}/plain"]),
+        "positions": np.broadcast_to(np.arange(len(inputs.token_ids)), inputs.position_ids.shape),
+        "logits": arrays[f"{clip}/plain/logits"],
+    }
+    ours = laid_out(inputs) | {"logits": model.logits(inputs)[-len(wanted["logits"]) :]}
+    assert_stages(clip, ours, wanted)
 
 
 def test_greedy_replies_together(model, sounds, expected):

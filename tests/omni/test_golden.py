@@ -1,11 +1,11 @@
 """Whole conversations, media and all, against the reference: token ids and positions exact, logits to 1e-5, greedy
 continuations equal."""
 
-import numpy as np
 import pytest
-from load import CASES, relative_error
+from load import CASES, assert_stages
 
 import omni
+from omni.verification.trace import laid_out
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +27,7 @@ def conversation(case):
 def test_a_conversation(model, golden, name):
     case = golden.case(name)
     inputs = model.prepare(conversation(case))
-    assert inputs.prompt == case.prompt
-    np.testing.assert_array_equal(inputs.token_ids, case.token_ids)
-    np.testing.assert_array_equal(inputs.position_ids, case.position_ids)
-    assert inputs.next_position == pytest.approx(case.next_position, abs=1e-4)
-    logits = model.logits(inputs)
-    assert relative_error(logits[case.logits_at], case.logits) < 1e-5
+    assert_stages(name, laid_out(inputs) | {"logits": model.logits(inputs)[case.logits_at]}, case.stages)
 
 
 def test_greedy_continuations_all_in_one_batch(model, golden):

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import tiny
 import vl
-from load import DATA, relative_error, with_media
+from load import DATA, assert_stages, relative_error, with_media
 
 import omni
 from omni.families import QWEN3_VL
 from omni.safetensors_file import open_tensors
 from omni.training.example import make_example
+from omni.verification.trace import laid_out, text_array
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +35,15 @@ def test_a_conversation(loaded, expected, case):
     name, model = loaded
     record, arrays = expected[0][name][case], expected[1]
     inputs = model.prepare(with_media(vl.CONVERSATIONS[case]))
-    assert inputs.prompt == record["prompt"]
-    np.testing.assert_array_equal(inputs.token_ids, record["token_ids"])
-    np.testing.assert_array_equal(inputs.position_ids, arrays[f"{name}/{case}/position_ids"])
-    assert inputs.next_position == record["next_position"]
-    logits = model.logits(inputs)
-    assert relative_error(logits[arrays[f"{name}/{case}/logits_at"]], arrays[f"{name}/{case}/logits"]) < 1e-5
+    wanted = {
+        "prompt": text_array(record["prompt"]),
+        "token_ids": np.asarray(record["token_ids"]),
+        "positions": arrays[f"{name}/{case}/position_ids"],
+        "positions/next": np.asarray([record["next_position"]]),
+        "logits": arrays[f"{name}/{case}/logits"],
+    }
+    ours = laid_out(inputs) | {"logits": model.logits(inputs)[arrays[f"{name}/{case}/logits_at"]]}
+    assert_stages(case, ours, wanted)
 
 
 def test_greedy_continuations_all_in_one_batch(loaded, expected):
@@ -59,13 +63,14 @@ def test_embeddings(loaded, expected, case):
     parts = [part for part in with_media(vl.CONVERSATIONS[case])[0]["content"] if part["type"] != "text"]
     given = [omni.Image(p["image"]) if p["type"] == "image" else omni.Video(p["video"], p["fps"]) for p in parts]
     found = model.encode(given)
-    np.testing.assert_array_equal([e.grid_thw for e in found], arrays[f"{name}/{case}/grid_thw"])
-    assert relative_error(np.concatenate([e.tokens for e in found]), arrays[f"{name}/{case}/tokens"]) < 1e-5
-    if f"{name}/{case}/deepstack" in arrays:
-        levels = np.concatenate([e.deepstack for e in found], axis=1)[:, ::4]
-        assert relative_error(levels, arrays[f"{name}/{case}/deepstack"]) < 1e-5
+    keys = {"pixels": "grid_thw", "vision": "tokens", "deepstack": "deepstack"}
+    wanted = {stage: arrays[f"{name}/{case}/{key}"] for stage, key in keys.items() if f"{name}/{case}/{key}" in arrays}
+    ours = {"pixels": np.asarray([e.grid_thw for e in found]), "vision": np.concatenate([e.tokens for e in found])}
+    if "deepstack" in wanted:
+        ours["deepstack"] = np.concatenate([e.deepstack for e in found], axis=1)[:, ::4]
     else:
         assert all(e.deepstack is None for e in found)
+    assert_stages(case, ours, wanted)
 
 
 @pytest.mark.parametrize("turned", [False, True])
