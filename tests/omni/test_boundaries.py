@@ -95,8 +95,8 @@ def test_what_is_too_long_is_refused_before_it_is_encoded(model, monkeypatch):
 def test_the_tokens_of_a_medium_are_limited(model):
     count = len(model.encode(PICTURE).tokens)
     assert len(model.encode(PICTURE, limits=omni.Limits(media_tokens=count)).tokens) == count
-    assert refusal(model.encode, PICTURE, limits=omni.Limits(media_tokens=count - 1)).code == "too_many_tokens"
-    assert refusal(model.prepare, about(PICTURE), limits=omni.Limits(media_tokens=1)).code == "too_many_tokens"
+    assert refusal(model.encode, PICTURE, limits=omni.Limits(media_tokens=count - 1)).code == "image_too_large"
+    assert refusal(model.prepare, about(PICTURE), limits=omni.Limits(media_tokens=1)).code == "image_too_large"
 
 
 def test_tokens_are_counted_as_they_are_encoded(model):
