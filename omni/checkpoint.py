@@ -6,7 +6,7 @@ the mapped file to its place on the device, or to each device's shard, once.
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -118,6 +118,7 @@ def load_parameters(
     check_finite: bool = True,
     mesh: Mesh | None = None,
     progress: bool | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Fills an abstract model's parameters from checked tensors, in place.
 
@@ -130,6 +131,7 @@ def load_parameters(
         check_finite: whether to refuse weights that are NaN or infinite.
         mesh: devices to spread the parameters over; the default device when None.
         progress: show a bar; when None, only for loads that take more than a second or so, on a terminal.
+        check: called before each parameter; what it raises ends the loading.
 
     Raises:
         CheckpointError: with every tensor that holds a NaN or an infinity.
@@ -140,6 +142,7 @@ def load_parameters(
     reader = _Reader(stored, check_finite)
     with tqdm(total=total, unit="B", unit_scale=True, desc="loading weights", disable=silent) as bar:
         for path, variable in flat:
+            check()
             source = sources[".".join(map(str, path))]
             shape = variable.get_value().shape
             names = (name for name, _, _ in source.pieces(shape))

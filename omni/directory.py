@@ -3,7 +3,7 @@
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,20 @@ _QUANTISED = ("hf_quant_config.json", "quantize_config.json", "quant_config.json
 _INCOMPLETE = ("*.incomplete", ".cache/huggingface/download/**/*.incomplete", "*.part", "*.crdownload", "*.aria2")
 
 
-def find_directory(name: str | os.PathLike[str], *, revision: str | None = None, offline: bool = False) -> Path:
+def find_directory(
+    name: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    offline: bool = False,
+    check: Callable[[], None] = lambda: None,
+) -> Path:
     """The local directory of a checkpoint, downloaded and cached when it is a name on the hub.
 
     Args:
         name: "demo", a directory, or a name on the hub.
         revision: branch, tag or commit on the hub; its main branch when None.
         offline: take what the hub's cache holds, and use no network.
+        check: called while a download runs; what it raises ends it.
 
     Raises:
         CheckpointError: there is no such directory, and the hub or its cache has no such checkpoint.
@@ -64,7 +71,7 @@ def find_directory(name: str | os.PathLike[str], *, revision: str | None = None,
         shown = os.fspath(name) if isinstance(name, str | os.PathLike) else f"a {type(name).__name__}"
         message = f"{str(shown)[:200]} is not a directory, and not a name on the hub such as Qwen/Qwen3-0.6B"
         raise CheckpointError(message, code="checkpoint_not_found")
-    return _from_hub(name, revision, offline)
+    return _from_hub(name, revision, offline, check)
 
 
 def _local(name: Any) -> Path | None:
@@ -87,7 +94,7 @@ def _local(name: Any) -> Path | None:
     return None
 
 
-def _from_hub(name: str, revision: str | None, offline: bool) -> Path:
+def _from_hub(name: str, revision: str | None, offline: bool, check: Callable[[], None]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     from huggingface_hub.utils import tqdm
@@ -105,7 +112,9 @@ def _from_hub(name: str, revision: str | None, offline: bool) -> Path:
         return Path(snapshot_download(name, revision=revision, local_files_only=offline, **options))
 
     try:
-        return call(download)
+        return call(download, check)
+    except CheckpointError:
+        raise
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         if offline and isinstance(error, LocalEntryNotFoundError):
             at = f" at revision {revision}" if revision else ""

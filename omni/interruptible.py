@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def call(function: Callable[[threading.Event], T]) -> T:
+def call(function: Callable[[threading.Event], T], check: Callable[[], None] = lambda: None) -> T:
     """Calls a function in a thread of its own and waits, so that the caller can be interrupted.
 
     Python hands Ctrl-C to the main thread between two of its steps, and one step into a library may take minutes.
 
     Args:
         function: gets an event that is set when the caller was interrupted, for it to stop too.
+        check: called meanwhile; what it raises ends the call.
     """
     interrupted, done = threading.Event(), threading.Event()
     outcome: dict[str, Any] = {}
@@ -30,7 +31,7 @@ def call(function: Callable[[threading.Event], T]) -> T:
     threading.Thread(target=run, daemon=True).start()
     try:
         while not done.wait(0.1):
-            pass
+            check()
     except BaseException:
         interrupted.set()
         raise

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from omni.config_file import check_token_ids, read_config
 from omni.decoder.model import TextDecoder
 from omni.directory import check_directory, find_directory
 from omni.encoding import MediaEncoder
-from omni.errors import CheckpointError, shown
+from omni.errors import CheckpointError, InputError, shown
 from omni.families import Family
 from omni.interruptible import interrupts_as_such
 from omni.model import Model
@@ -35,6 +35,7 @@ from omni.tokenizer_files import end_of_text
 from processors import (
     Access,
     AudioProcessor,
+    Deadline,
     ImageConfig,
     ImageProcessor,
     Limits,
@@ -75,6 +76,7 @@ def load(
     limits: Limits | None = None,
     sources: Sources | None = None,
     check_finite: bool = True,
+    deadline: float | None = None,
 ) -> Model:
     """Loads a checkpoint.
 
@@ -91,10 +93,12 @@ def load(
         limits: how much any medium may take that the model reads; the defaults of `Limits` when None.
         sources: where media may come from; the defaults of `Sources` when None.
         check_finite: refuse weights that are NaN or infinite, which takes some 0.15 s a GB of bfloat16.
+        deadline: seconds that loading may take, a download included.
 
     Raises:
         CheckpointError: the directory cannot be loaded, with everything that is wrong with its tensors at once.
     """
+    check = _deadline_check(deadline)
     parts = _chosen(parts)
     for option, kind in ((limits, Limits), (sources, Sources)):
         if not isinstance(option, kind | None):
@@ -102,7 +106,7 @@ def load(
             raise CheckpointError(message, code="bad_option")
     access = Access(limits or Limits(), sources or Sources())
     enable_compilation_cache()
-    directory = find_directory(name, revision=revision, offline=offline)
+    directory = find_directory(name, revision=revision, offline=offline, check=check)
     check_directory(directory)
     family, whole = read_config(directory)
     config = dataclasses.replace(
@@ -143,6 +147,7 @@ def load(
         check_finite=check_finite,
         mesh=mesh,
         progress=progress,
+        check=check,
     )
     demo = raw.get("omni_demo")
     trained = not isinstance(demo, Mapping) or demo.get("trained", True)
@@ -184,6 +189,22 @@ def enable_compilation_cache() -> None:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "omni-jax" / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _deadline_check(seconds: float | None) -> Callable[[], None]:
+    """What raises once the time of a load is up."""
+    try:
+        end = Deadline(seconds)
+    except InputError as error:
+        raise CheckpointError(str(error), code=error.code) from None
+
+    def check() -> None:
+        try:
+            end.check()
+        except InputError as error:
+            raise CheckpointError(f"loading was {error}", code=error.code) from None
+
+    return check
 
 
 C = TypeVar("C", ImageConfig, VideoConfig, MelConfig)

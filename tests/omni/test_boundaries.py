@@ -126,6 +126,16 @@ def test_generation_ends_at_its_deadline(model):
     assert time.monotonic() - began < 20
 
 
+def test_loading_ends_at_its_deadline(tiny_checkpoint):
+    with pytest.raises(omni.CheckpointError) as error:
+        omni.load(tiny_checkpoint, deadline=1e-6)
+    assert error.value.code == "deadline"
+    with pytest.raises(omni.CheckpointError) as error:
+        omni.load(tiny_checkpoint, deadline=-1)
+    assert error.value.code == "bad_deadline"
+    assert omni.load(tiny_checkpoint, deadline=600).parts is not None
+
+
 @pytest.mark.parametrize("deadline", [0, -1, float("nan"), "soon", True and [1]])
 def test_a_deadline_is_a_number_of_seconds(deadline):
     with pytest.raises(Exception) as error:
