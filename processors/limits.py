@@ -17,7 +17,7 @@ class Limits:
             local files are read as they are decoded, and have no such limit.
         image_bytes: encoded bytes of an image file.
         image_pixels: pixels of a decoded image.
-        image_expansion: decoded bytes for each encoded byte of an image.
+        image_expansion: decoded bytes for each encoded byte of an image, and of one frame for each byte of its video.
         free_bytes: decoded bytes that any file may have, however small it is.
         frame_pixels: pixels of a decoded video frame.
         resized_pixels: pixels of an image, or of one frame, after resizing.
@@ -32,7 +32,7 @@ class Limits:
         silence_seconds: seconds that a server may stay silent.
         redirects: redirects followed.
         decoder_bytes: memory of a decoding process.
-        decoder_seconds: seconds of processor time for decoding one video in a process.
+        decoder_seconds: seconds of processor time, and of waiting, for decoding one video in a process.
         template_seconds: seconds for rendering a chat template.
         template_characters: characters that a template may make.
 

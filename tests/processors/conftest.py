@@ -91,8 +91,9 @@ def write_video(
 
 _TICK = Fraction(1, 1000)
 _ENCODERS = {
-    "libx264": {"crf": "4", "preset": "ultrafast"}, "libvpx": {"crf": "4", "b:v": "4M", "deadline": "realtime"},
-}  # fmt: skip
+    "libx264": {"crf": "4", "preset": "ultrafast"},
+    "libvpx": {"crf": "4", "b:v": "4M", "deadline": "realtime", "cpu-used": "8"},
+}
 
 
 def write_clip(

@@ -39,7 +39,7 @@ def media(video_file):
     return video_file([number / 30 for number in range(300)], width=320, height=192, sound=tone)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _no_process_is_left():
     yield
     decoder_pool.end_decoders()
