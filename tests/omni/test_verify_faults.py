@@ -201,7 +201,7 @@ def users_text_as_control_tokens(patch):
         patch,
         omni.tokenizer.Tokenizer,
         "encode_prompt",
-        lambda encode, self, text, mark: encode(self, text.replace(mark, ""), mark),
+        lambda encode, self, text, mark, *rest: encode(self, text.replace(mark, ""), mark, *rest),
     )
 
 
