@@ -99,11 +99,6 @@ def sniff_stream(stream: BufferedIOBase) -> Kind | None:
         stream.seek(0)
 
 
-def is_plain_text(head: bytes) -> bool:
-    """Return whether these first bytes are text. A playlist is: FFmpeg would follow the paths and URLs it lists."""
-    return not any(byte < 9 or 13 < byte < 32 or byte > 126 for byte in head)
-
-
 def _behind_tags(window: ByteWindow) -> tuple[int, bool]:
     """Where a file goes on behind ID3 and APE tags, which stand before audio of any format; and whether it has any."""
     position = 0

@@ -12,7 +12,7 @@ from PIL import Image
 
 from processors import InputError, load_image, sniff
 from processors.byte_window import ByteWindow
-from processors.sniffing import is_plain_text, sniff_stream
+from processors.sniffing import sniff_stream
 
 av = pytest.importorskip("av")
 
@@ -520,11 +520,3 @@ def test_a_window_reads_within_its_budget():
     assert window.size == 99_990 and len(window.read(0, 50)) == 50
     assert window.read(-1, 5) == window.read(99_990, 5) == b"" and window.number(99_989, 2) is None
     assert sum(len(window.read(at, 10)) for at in range(0, 90_000, 5000)) < 100
-
-
-def test_plain_text():
-    assert (
-        is_plain_text(b"ffconcat version 1.0\nfile 'x'\n")
-        and not is_plain_text(b"\x00\x01")
-        and not is_plain_text(b"\xff")
-    )
