@@ -130,6 +130,6 @@ def with_pixel_limits(config: C, min_pixels: Any, max_pixels: Any) -> C:
 
 def _pixels(name: str, value: Any) -> int:
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not number or not abs(value) < 1 << 62 or value != int(value):
+    if not number or not abs(value) <= 1 << 40 or value != int(value):
         raise InputError("pixel_limits", f"{name} must be a whole number of pixels, not {value!r:.40}")
     return int(value)
