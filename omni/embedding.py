@@ -49,7 +49,8 @@ class Embedding:
         for field, value, axes in (("tokens", self.tokens, 2), ("deepstack", self.deepstack, 3)):
             if value is None:
                 continue
-            if np.ndim(value) != axes or getattr(value.dtype, "name", "") not in _CODES:
+            dtype = getattr(getattr(value, "dtype", None), "name", "")
+            if dtype not in _CODES or np.ndim(value) != axes:
                 raise InputError("bad_embedding", f"{field} must be a float array of {axes} axes")
             if not np.isfinite(value).all():
                 raise InputError("bad_embedding", f"{field} holds NaN or infinity")
@@ -145,7 +146,8 @@ def read_notes(path: str | os.PathLike) -> dict[str, str] | None:
 
 
 def _is_grid(grid: object) -> bool:
-    return isinstance(grid, tuple | list) and len(grid) == 3 and all(is_whole(side) and side >= 1 for side in grid)
+    sides = isinstance(grid, tuple | list) and len(grid) == 3
+    return sides and all(is_whole(side) and 1 <= side < 1 << 31 for side in grid)
 
 
 def _serialized(tensors: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> bytes:

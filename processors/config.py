@@ -20,7 +20,7 @@ _VIDEO_PROCESSORS = {
 # Which of them goes with a model's processor, for files of stills alone.
 _VIDEO_PROCESSOR_OF = {"Qwen3VLProcessor": "Qwen3VLVideoProcessor"}
 _SIZES = {"shortest_edge", "longest_edge", "min_pixels", "max_pixels"}
-_MOST_PIXELS, _MOST_FRAMES = 1 << 40, 1 << 24
+MOST_PIXELS, _MOST_FRAMES = 1 << 40, 1 << 24
 # Steps that the processors always take; a file that turns one off describes another processor.
 _REQUIRED = {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True, "resample": 3}
 
@@ -52,8 +52,8 @@ class ImageConfig:
     def __post_init__(self):
         for name, most in {"patch_size": 1024, "temporal_patch_size": 64, "merge_size": 64}.items():
             _require_whole(name, getattr(self, name), 1, most)
-        _require_whole("min_pixels", self.min_pixels, 1, _MOST_PIXELS)
-        _require_whole("max_pixels", self.max_pixels, 1, _MOST_PIXELS)
+        _require_whole("min_pixels", self.min_pixels, 1, MOST_PIXELS)
+        _require_whole("max_pixels", self.max_pixels, 1, MOST_PIXELS)
         _require(self.max_pixels >= self.min_pixels, "max_pixels", self.max_pixels, f"min_pixels {self.min_pixels} up")
         mean, std = self.image_mean, self.image_std
         _require(len(mean) == 3 and all(_is_finite(level) for level in mean), "image_mean", mean, "three numbers")

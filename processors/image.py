@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
 from processors.access import DEFAULT_ACCESS, Access
-from processors.config import ImageConfig
+from processors.config import MOST_PIXELS, ImageConfig
 from processors.decode_image import ImageSource, open_image
 from processors.errors import InputError
 from processors.patches import normalise, resize_frame, smart_resize, write_patches
@@ -125,7 +125,10 @@ def with_pixel_limits(config: C, min_pixels: Any, max_pixels: Any) -> C:
     high = config.max_pixels if max_pixels is None else _pixels("max_pixels", max_pixels)
     if not 1 <= low <= high:
         raise InputError("pixel_limits", f"min_pixels {low} and max_pixels {high}: needed is 1 <= min <= max")
-    return replace(config, min_pixels=low, max_pixels=high)
+    # The settings end where no picture goes; who asks for more than that as a maximum asks for no limit.
+    if low > MOST_PIXELS:
+        raise InputError("pixel_limits", f"min_pixels {low} is more than any picture may have")
+    return replace(config, min_pixels=low, max_pixels=min(high, MOST_PIXELS))
 
 
 def _pixels(name: str, value: Any) -> int:

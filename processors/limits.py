@@ -59,7 +59,7 @@ class Limits:
     redirects: int = 5
     decoder_bytes: int = 1 << 31
     decoder_seconds: float = 600.0
-    template_seconds: float = 2.0
+    template_seconds: float = 1.0
     template_characters: int = 1 << 24
 
     def __post_init__(self) -> None:

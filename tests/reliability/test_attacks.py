@@ -27,7 +27,7 @@ KINDS_OF_FAULT = {
     "no foreign exception": (
         "video: motion JPEG with EXIF",
         "source: a stream that raises",
-        "message: a part that fails",
+        "source: a stream without an end",
     ),
     "nothing vanishes": (
         "message: images beside",
@@ -194,6 +194,6 @@ def test_the_watch_over_sockets_sees_one():
     before = addresses.sockets()
     with socket.create_server(("127.0.0.1", 0)), addresses.watched() as wanted:
         assert addresses.sockets() == before + 1
-        with pytest.raises(OSError, match="nothing leaves"):
-            socket.socket().connect(("10.0.0.1", 80))
+        with socket.socket() as one, pytest.raises(OSError, match="nothing leaves"):
+            one.connect(("10.0.0.1", 80))
     assert wanted == [("10.0.0.1", 80)]

@@ -6,6 +6,12 @@ from tests.reliability import bombs
 from tests.reliability.corpus.table import warm
 from tests.reliability.everything import names, tables
 
+# A file that is left open, and what is said of a checkpoint that is loaded all the same, are no refusals.
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore::{kind}")
+    for kind in ("UserWarning", "ResourceWarning", "pytest.PytestUnraisableExceptionWarning")
+]
+
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled():

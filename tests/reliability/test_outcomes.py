@@ -1,5 +1,7 @@
 """The judges themselves: what is not as declared is seen."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -77,17 +79,13 @@ def test_mutants_are_the_same_in_every_run(kind):
     assert len(set(made)) > 1
 
 
-def dying(task):
-    if task == 1:
-        import os
-
-        os.abort()
-    return task
-
-
 def test_an_input_that_takes_its_process_with_it_is_noticed():
-    found = list(workers.run(dying, [0, 1, 2], lambda task, why: (task, why), count=1))
-    assert found == [0, (1, "its process ended with -6"), 2]
+    found = list(workers.run(os._exit, [3, 4], lambda task, why: (task, why), count=1))
+    assert found == [(3, "its process ended with 3"), (4, "its process ended with 4")]
+
+
+def test_every_input_is_tried_once():
+    assert sorted(workers.run(abs, [-1, 2, -3], lambda task, why: (task, why))) == [1, 2, 3]
 
 
 def test_media_made_on_the_spot_are_whole():

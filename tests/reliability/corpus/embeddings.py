@@ -83,7 +83,7 @@ for name, change in {
         f"file of {name}",
         lambda c=change: saved(c),
         omni.Embedding.load,
-        Either(Value(), BAD) if name in ("a surplus tensor",) else BAD,
+        Either(Value(), BAD) if name in ("a surplus tensor", "no rows") else BAD,
     )
 for key, value in (
     ("kind", "smell"),

@@ -302,7 +302,7 @@ for name, messages in (
     ("a key that is no string", [{"role": "user", "content": "x", 5: "y"}]),
 ):
     right: Any = BAD
-    if name in ("mixed", "token ids of True", "a key that is no string"):
+    if name in ("mixed", "token ids of True", "a key that is no string", "token ids in two axes"):
         right = Either(Value(), BAD)
     if name.startswith("min_pixels of 4") or name.startswith("min_pixels of 10"):
         right = Refused("pixel_limits", "bad_option", "image_too_large", "too_many_tokens", "too_long")
