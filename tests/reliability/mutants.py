@@ -31,13 +31,16 @@ OUT = ROOT / "out" / "mutation"
 SURVIVORS = Path(__file__).with_name("survivors.json")
 BAR = 0.85
 # The code from messages to token ids and positions.
-OMNI = ("messages", "template", "layout", "layout_stamped", "inputs", "spoken", "tokenizer")
+OMNI = (
+    "completeness", "inputs", "layout", "layout_stamped", "messages", "parts", "plain", "spoken", "template", "tokenizer",
+)  # fmt: skip
 # Test files that may notice, by the beginning of a module's path; those that exist.
 TESTS = {
     "processors/": ("tests/processors", "tests/reliability/test_corpus.py", "tests/reliability/test_attacks.py"),
     "omni/": (
         "tests/omni/test_messages.py",
         "tests/omni/test_hostile_messages.py",
+        "tests/omni/test_completeness.py",
         "tests/omni/test_template.py",
         "tests/omni/test_hostile_templates.py",
         "tests/omni/test_layout.py",
