@@ -32,7 +32,8 @@ SURVIVORS = Path(__file__).with_name("survivors.json")
 BAR = 0.85
 # The code from messages to token ids and positions.
 OMNI = (
-    "completeness", "inputs", "layout", "layout_stamped", "messages", "parts", "plain", "spoken", "template", "tokenizer",
+    "completeness", "inputs", "layout", "layout_stamped", "messages", "parts", "plain", "spoken", "template",
+    "tokenizer",
 )  # fmt: skip
 # Test files that may notice, by the beginning of a module's path; those that exist.
 TESTS = {
