@@ -5,11 +5,16 @@ import importlib.util
 import ipaddress
 import os
 import random
+import signal
 import socket
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+
+# A shell ignores Ctrl-C for what it runs in the background, and so would the processes that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Read by JAX when it is first imported, and by the processes that tests start. What the user has set stands.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
