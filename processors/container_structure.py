@@ -9,6 +9,7 @@ from io import BufferedIOBase
 import numpy as np
 
 from processors.access import DEFAULT_ACCESS, Access
+from processors.avi_structure import walk_avi
 from processors.container_format import MATROSKA, MOV, container_format
 from processors.errors import InputError
 from processors.matroska_structure import walk_matroska
@@ -17,13 +18,9 @@ from processors.structure_walk import Damaged, Layout, Truncated, Walk
 from processors.transport_structure import walk_transport
 from processors.truncation import is_truncated
 
-_MOVI_NAMES = (b"JUNK", b"LIST", b"indx", b"ix")
-_DATA_KINDS = (b"__", b"dc", b"db", b"wb", b"pc", b"tx", b"dd", b"iv", b"sb")
-_HEX = set(b"0123456789abcdefABCDEF")
 _FLV_TAGS = {8, 9, 15, 18}
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
-_UNKNOWN_SIZE = 0x7FFF_0000
 
 
 def check_structure(
@@ -79,60 +76,6 @@ def _walk_mov(walk: Walk) -> None:
         raise Truncated
     if kinds.count(b"moov") > 1:
         raise Damaged("files are laid end to end, of which the first alone could be read: join them with ffmpeg")
-
-
-def _walk_avi(walk: Walk) -> Layout:
-    place, joints, chunks, indexed = 0, [], 0, 0
-    while place + 12 <= walk.length:
-        kind, size, form = walk.read(place, 4), walk.number(place + 4, 4, "little"), walk.read(place + 8, 4)
-        if kind == b"RIFF":
-            if form == b"AVI " and place:
-                joints.append(place)
-            place += 12
-        elif kind == b"LIST" and form == b"movi":
-            known = 0 < size < _UNKNOWN_SIZE
-            place, count = _walk_movi(walk, place + 12, place + 8 + size if known else walk.length, known)
-            chunks += count
-        else:
-            if kind == b"idx1":
-                indexed += _indexed(walk, place + 8, min(size, walk.length - place - 8))
-            place += 8 + size + size % 2
-    if indexed > chunks:
-        raise Damaged(f"its index lists {indexed:,} frames, and {chunks:,} are there")
-    return Layout(joints=joints)
-
-
-def _walk_movi(walk: Walk, place: int, end: int, known: bool) -> tuple[int, int]:
-    count = 0
-    while place + 8 <= end:
-        if not _is_movi_chunk(walk.read(place, 4)) and _is_movi_chunk(walk.read(place - 1, 4)):
-            place -= 1  # some writers forget the byte that makes a size even
-        kind, size = walk.read(place, 4), walk.number(place + 4, 4, "little")
-        if not known and kind in (b"idx1", b"RIFF"):
-            return place, count
-        if not _is_movi_chunk(kind):
-            raise Damaged(f"no chunk begins at byte {place:,}")
-        if kind == b"LIST":
-            place += 12
-            continue
-        count += bool(size and kind[2:] in _DATA_KINDS and kind[:2].isdigit())
-        place += 8 + size + size % 2
-        if place > end + 1:
-            raise Truncated
-    return (end + end % 2 if known else place), count
-
-
-def _is_movi_chunk(kind: bytes) -> bool:
-    """Two digits of a stream's number, and two letters of what it is; DV has underscores there."""
-    digits, letters = kind[:2], kind[2:].replace(b"_", b"x")
-    return kind.startswith(_MOVI_NAMES) or (len(kind) == 4 and set(digits) <= _HEX and letters.isalnum())
-
-
-def _indexed(walk: Walk, start: int, size: int) -> int:
-    entries = np.frombuffer(walk.read(start, size // 16 * 16), "<u4").reshape(-1, 4)
-    kinds = entries[:, 0] >> 16
-    data = np.isin(kinds, [int.from_bytes(kind, "little") for kind in _DATA_KINDS]) & (entries[:, 3] > 0)
-    return len(np.unique(entries[data, 2]))
 
 
 def _walk_flv(walk: Walk) -> Layout:
@@ -225,7 +168,7 @@ def _walk_ogg(walk: Walk) -> None:
 _WALKS: dict[str, Callable[[Walk], Layout | None]] = {
     MOV: _walk_mov,
     MATROSKA: walk_matroska,
-    "avi": _walk_avi,
+    "avi": walk_avi,
     "flv": _walk_flv,
     "asf": _walk_asf,
     "ogg": _walk_ogg,
