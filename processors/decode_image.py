@@ -11,10 +11,10 @@ from PIL import Image, ImageFile
 from processors import jpeg_scan, png_rows
 from processors.access import DEFAULT_ACCESS, Access
 from processors.checked_stream import CheckedStream
+from processors.decode_animation import gif_on_white, with_alpha
 from processors.errors import InputError
 from processors.examine_image import examine
 from processors.image_arrays import array_image, array_size, image_array, view_array
-from processors.decode_animation import gif_on_white, with_alpha
 from processors.image_colours import to_rgb
 from processors.image_formats import plugin_of, start_of_image, unreadable_kind
 from processors.image_metadata import orientation_of

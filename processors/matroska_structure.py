@@ -98,9 +98,9 @@ def _walk_segment(walk: Walk, segment: _Segment, end: int | None) -> int:
             stop = start + size
             segment.others.append((place, stop))
             if kind == _TRACKS:
-                segment.tracks |= {number for number in _numbers(walk, start, stop, (_TRACK, _NUMBER))}
+                segment.tracks |= set(_numbers(walk, start, stop, _NUMBER, (_TRACK,)))
             elif kind == _CUES:
-                segment.cues += [number for number in _numbers(walk, start, stop, (_CUE, _CUE_PLACES, _CUE_CLUSTER))]
+                segment.cues += _numbers(walk, start, stop, _CUE_CLUSTER, (_CUE, _CUE_PLACES))
         if stop > (walk.length if end is None else end):
             raise Truncated
         place = stop
@@ -117,8 +117,8 @@ def _check_cues(segment: _Segment) -> None:
             raise Damaged(f"its index lists a cluster at byte {segment.start + cue:,}, and none is there")
 
 
-def _numbers(walk: Walk, place: int, end: int, path: tuple[int, ...]) -> Iterator[int]:
-    """The values of all elements of a path of ids; what cannot be read of it is left out."""
+def _numbers(walk: Walk, place: int, end: int, wanted: int, parents: tuple[int, ...]) -> Iterator[int]:
+    """The values of all elements of an id, in any of their parents; what cannot be read is left out."""
     while place < min(end, walk.length):
         try:
             kind, size, start = _element(walk, place)
@@ -126,9 +126,9 @@ def _numbers(walk: Walk, place: int, end: int, path: tuple[int, ...]) -> Iterato
             return
         if size is None:
             return
-        if kind == path[0] and len(path) > 1:
-            yield from _numbers(walk, start, min(end, start + size), path[1:])
-        elif kind == path[0] and size <= 8:
+        if kind in parents:
+            yield from _numbers(walk, start, min(end, start + size), wanted, tuple(set(parents) - {kind}))
+        elif kind == wanted and size <= 8:
             yield walk.number(start, size)
         place = start + size
 

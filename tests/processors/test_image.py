@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from processors import ImageConfig, ImageProcessor, InputError, load_image, smart_resize
+from processors import ImageConfig, ImageProcessor, InputError, load_image, load_video, smart_resize
 from processors.patches import write_patches
 
 NAMES = ["photo", "odd", "tiny", "dot", "wide", "tall", "exact", "half", "shrunk", "grown"]
@@ -289,7 +289,7 @@ def first_frames_that_leave_canvas():
     yield bytes(data)
 
 
-@pytest.mark.parametrize("data", first_frames_that_leave_canvas(), ids=["GIF0", "GIF1", "GIF2", "GIF3", "WEBP"])
+@pytest.mark.parametrize("data", list(first_frames_that_leave_canvas()), ids=["GIF0", "GIF1", "GIF2", "GIF3", "WEBP"])
 def test_what_the_first_frame_of_an_animation_leaves_is_white(data):
     image = load_image(data)
     assert image.shape == (32, 32, 3)
