@@ -1,5 +1,6 @@
 """The chunks of AVI files, held against what their index and their header promise."""
 
+from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -28,6 +29,9 @@ class _Avi:
         streams: headers of streams.
         video: the number of the first video stream.
         promises: numbers of frames in headers.
+        places: where the chunks begin, without the empty ones.
+        listed: where they begin as the indices have it, from any one place on.
+        indices: stretches of the indices.
     """
 
     chunks: Counter[int] = field(default_factory=Counter)
@@ -36,6 +40,9 @@ class _Avi:
     streams: int = 0
     video: int | None = None
     promises: dict[bytes, int] = field(default_factory=dict)
+    places: array = field(default_factory=lambda: array("q"))
+    listed: list[np.ndarray] = field(default_factory=list)
+    indices: list[tuple[int, int]] = field(default_factory=list)
 
 
 def walk_avi(walk: Walk) -> Layout:
@@ -67,7 +74,21 @@ def walk_avi(walk: Walk) -> Layout:
         raise Truncated
     for avi in avis:
         _check(avi)
-    return Layout(joints=joints)
+    layout = Layout(joints=joints)
+    if not joints and avis[0].indices and not _is_right(avis[0]):
+        # FFmpeg would follow it, and leave out what it does not list.
+        ends = [0, *(at for stretch in avis[0].indices for at in stretch), walk.length]
+        layout.pieces += zip(ends[::2], ends[1::2], strict=True)
+    return layout
+
+
+def _is_right(avi: _Avi) -> bool:
+    """Whether the indices list every chunk, each at its place from the start of the file or of its movie on."""
+    places, listed = np.frombuffer(avi.places, np.int64), np.sort(np.concatenate(avi.listed))
+    if len(listed) < len(places):
+        # In an extended file it lists the chunks of the first part alone.
+        places = places[: len(listed)] if b"dmlh" in avi.promises else places
+    return len(listed) == len(places) and len(np.unique(listed - places)) <= 1
 
 
 def _check(avi: _Avi) -> None:
@@ -90,7 +111,7 @@ def _check(avi: _Avi) -> None:
 def _read_promise(walk: Walk, avi: _Avi, kind: bytes, body: int, size: int) -> None:
     at = {b"avih": 16, b"dmlh": 0, b"strh": 32}.get(kind)
     if kind == b"idx1":
-        avi.indexed += _indexed(walk, body, size)
+        _read_index(walk, avi, body, size)
     if at is None or size < at + 4:
         return
     if kind == b"strh":
@@ -116,6 +137,8 @@ def _walk_movi(walk: Walk, avi: _Avi, place: int, end: int, known: bool) -> int:
             continue
         if kind[2:] in _DATA_KINDS and kind[:2].isdigit():
             avi.chunks[int(kind[:2])] += size > 0
+            if size:
+                avi.places.append(place)
             avi.frames[int(kind[:2])] += kind[2:] in _FRAME_KINDS
         place += 8 + size + size % 2
         if place > end + 1:
@@ -133,12 +156,14 @@ def _is_movi_chunk(kind: bytes) -> bool:
     return kind.startswith(_MOVI_NAMES) or (len(kind) == 4 and set(digits) <= _HEX and letters.isalnum())
 
 
-def _indexed(walk: Walk, start: int, size: int) -> Counter[int]:
+def _read_index(walk: Walk, avi: _Avi, start: int, size: int) -> None:
     entries = np.frombuffer(walk.read(start, size // 16 * 16), "<u4").reshape(-1, 4)
     kinds = entries[:, 0] >> 16
     data = np.isin(kinds, [int.from_bytes(kind, "little") for kind in _DATA_KINDS]) & (entries[:, 3] > 0)
     # An entry may stand there twice.
-    names = np.unique(entries[data][:, [2, 0]], axis=0)[:, 1]
-    tens, ones = (names & 0xFF).astype(np.int64) - 48, (names >> 8 & 0xFF).astype(np.int64) - 48
+    listed = np.unique(entries[data][:, [2, 0]], axis=0)
+    tens, ones = (listed[:, 1] & 0xFF).astype(np.int64) - 48, (listed[:, 1] >> 8 & 0xFF).astype(np.int64) - 48
     digits = (tens >= 0) & (tens < 10) & (ones >= 0) & (ones < 10)
-    return Counter((10 * tens + ones)[digits].tolist())
+    avi.indexed += Counter((10 * tens + ones)[digits].tolist())
+    avi.listed.append(listed[digits, 0].astype(np.int64))
+    avi.indices.append((start - 8, min(start + size + size % 2, walk.length)))

@@ -18,6 +18,8 @@ from processors.structure_walk import Damaged, Layout, Truncated, Walk
 from processors.transport_structure import walk_transport
 from processors.truncation import is_truncated
 
+# AVC and HEVC, whose packets say what they are.
+_FLV_PACKET_CODECS = {7, 12}
 _FLV_TAGS = {8, 9, 15, 18}
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
@@ -80,7 +82,7 @@ def _walk_mov(walk: Walk) -> None:
 
 def _walk_flv(walk: Walk) -> Layout:
     """Leave out further headers, which FFmpeg would take for the end."""
-    start, place, layout = 0, walk.number(5, 4) + 4, Layout()
+    start, place, layout, codec = 0, walk.number(5, 4) + 4, Layout(), None
     while place + 11 <= walk.length:
         head = walk.read(place, 11)
         if head[:4] == b"FLV\x01":
@@ -93,6 +95,8 @@ def _walk_flv(walk: Walk) -> Layout:
         numbered = head[8:11] != b"\0\0\0" and walk.number(place + 11 + size, 4) != 11 + size
         if head[0] & 0x1F not in _FLV_TAGS or numbered:
             raise Damaged(f"no tag begins at byte {place:,}")
+        if head[0] & 0x1F == 9 and size:
+            codec = _check_video_tag(walk, place + 11, size, codec)
         if head[0] & 0x1F == 18:
             _check_file_size(walk, place + 11, size)
         place += 11 + size + 4
@@ -102,6 +106,20 @@ def _walk_flv(walk: Walk) -> Layout:
     if layout.pieces:
         layout.pieces.append((start, walk.length))
     return layout
+
+
+def _check_video_tag(walk: Walk, start: int, size: int, codec: int | None) -> int | None:
+    """One of another codec, or a header that is none, is what players leave out; gives the codec."""
+    first, packet, *rest = walk.read(start, 6).ljust(6, b"\0")
+    if first & 0x80 or first >> 4 == 5:  # of the newer kind, or a command
+        return codec
+    damaged = codec is not None and first & 15 != codec
+    if first & 15 in _FLV_PACKET_CODECS:
+        header, end = packet == 0 and (rest[3] == 1 or first & 15 == 12), packet == 2 and size <= 5
+        damaged = damaged or not (packet == 1 or header or end)
+    if damaged:
+        raise Damaged(f"no video begins at byte {start:,}")
+    return first & 15
 
 
 def _check_file_size(walk: Walk, start: int, size: int) -> None:
