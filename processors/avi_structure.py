@@ -28,6 +28,7 @@ class _Avi:
         indexed: how many of each the indices list, without the empty ones.
         streams: headers of streams.
         video: the number of the first video stream.
+        filled: frames of the first video stream, without the empty ones.
         promises: numbers of frames in headers.
         places: where the chunks begin, without the empty ones.
         listed: where they begin as the indices have it, from any one place on.
@@ -39,6 +40,7 @@ class _Avi:
     indexed: Counter[int] = field(default_factory=Counter)
     streams: int = 0
     video: int | None = None
+    filled: int = 0
     promises: dict[bytes, int] = field(default_factory=dict)
     places: array = field(default_factory=lambda: array("q"))
     listed: list[np.ndarray] = field(default_factory=list)
@@ -74,7 +76,7 @@ def walk_avi(walk: Walk) -> Layout:
         raise Truncated
     for avi in avis:
         _check(avi)
-    layout = Layout(joints=joints)
+    layout = Layout(joints=joints, frames=sum(avi.filled for avi in avis))
     if not joints and avis[0].indices and not _is_right(avis[0]):
         # FFmpeg would follow it, and leave out what it does not list.
         ends = [0, *(at for stretch in avis[0].indices for at in stretch), walk.length]
@@ -140,6 +142,7 @@ def _walk_movi(walk: Walk, avi: _Avi, place: int, end: int, known: bool) -> int:
             if size:
                 avi.places.append(place)
             avi.frames[int(kind[:2])] += kind[2:] in _FRAME_KINDS
+            avi.filled += size > 0 and kind[2:] in _FRAME_KINDS and int(kind[:2]) == avi.video
         place += 8 + size + size % 2
         if place > end + 1:
             raise Truncated

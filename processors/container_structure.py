@@ -27,7 +27,7 @@ _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 
 def check_structure(
     stream: BufferedIOBase, name: str, kind: str = "video", access: Access = DEFAULT_ACCESS
-) -> tuple[BufferedIOBase, tuple[int, ...]]:
+) -> tuple[BufferedIOBase, tuple[int, ...], int]:
     """Walk a container of a known format from its start to its end, and leave the stream at its start.
 
     Args:
@@ -38,7 +38,8 @@ def check_structure(
 
     Returns:
         A stream of what FFmpeg is to read, the one passed but for headers that it would take for the end; and positions
-        in it at which further files of the same format were joined to the first.
+        in it at which further files of the same format were joined to the first; and how many frames at least its
+        first video track has, 0 where the structure does not tell.
 
     Raises:
         InputError: `<kind>_truncated`, it ends before its structure says; `<kind>_corrupt`, something is missing or
@@ -50,8 +51,9 @@ def check_structure(
             raise Truncated
         layout = _WALKS[demuxer](Walk(stream, access)) if demuxer in _WALKS else None
         if layout is None:
-            return stream, ()
-        return splice(stream, layout.pieces) if layout.pieces else stream, tuple(layout.joints)
+            return stream, (), 0
+        spliced = splice(stream, layout.pieces) if layout.pieces else stream
+        return spliced, tuple(layout.joints), 0 if layout.joints else layout.frames
     except Truncated:
         raise InputError(f"{kind}_truncated", f"{name} is cut short: it ends before its structure says") from None
     except Damaged as damage:
@@ -96,7 +98,8 @@ def _walk_flv(walk: Walk) -> Layout:
         if head[0] & 0x1F not in _FLV_TAGS or numbered:
             raise Damaged(f"no tag begins at byte {place:,}")
         if head[0] & 0x1F == 9 and size:
-            codec = _check_video_tag(walk, place + 11, size, codec)
+            codec, frame = _check_video_tag(walk, place + 11, size, codec)
+            layout.frames += frame
         if head[0] & 0x1F == 18:
             _check_file_size(walk, place + 11, size)
         place += 11 + size + 4
@@ -108,18 +111,20 @@ def _walk_flv(walk: Walk) -> Layout:
     return layout
 
 
-def _check_video_tag(walk: Walk, start: int, size: int, codec: int | None) -> int | None:
-    """One of another codec, or a header that is none, is what players leave out; gives the codec."""
+def _check_video_tag(walk: Walk, start: int, size: int, codec: int | None) -> tuple[int | None, bool]:
+    """One of another codec, or a header that is none, is what players leave out; gives the codec, and if it is a frame."""
     first, packet, *rest = walk.read(start, 6).ljust(6, b"\0")
-    if first & 0x80 or first >> 4 == 5:  # of the newer kind, or a command
-        return codec
-    damaged = codec is not None and first & 15 != codec
-    if first & 15 in _FLV_PACKET_CODECS:
-        header, end = packet == 0 and (rest[3] == 1 or first & 15 == 12), packet == 2 and size <= 5
+    if first >> 4 & 7 == 5 and size <= 5:  # a command
+        return codec, False
+    newer = first & 0x80 > 0
+    mine = -1 if newer else first & 15
+    damaged = first >> 4 & 7 == 5 or (codec is not None and mine != codec)
+    if mine in _FLV_PACKET_CODECS:
+        header, end = packet == 0 and (rest[3] == 1 or mine == 12), packet == 2 and size <= 5
         damaged = damaged or not (packet == 1 or header or end)
     if damaged:
         raise Damaged(f"no video begins at byte {start:,}")
-    return first & 15
+    return mine, not newer and size > 5 and (packet == 1 or mine not in _FLV_PACKET_CODECS)
 
 
 def _check_file_size(walk: Walk, start: int, size: int) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from processors import InputError, VideoProcessor, load_audio, load_video
+from processors import InputError, VideoProcessor, decode_video, load_audio, load_video
 
 av = pytest.importorskip("av")
 
@@ -278,3 +278,51 @@ def test_streams_that_fail_are_one_refusal():
     with pytest.raises(InputError) as refusal:
         load_video(Failing())
     assert refusal.value.code == "source_unreadable"
+
+
+@pytest.mark.parametrize("value", [b"\xff" * 2, b"\0\0", b"\x17\0", b"\x12\1", b"\x57\1"])
+def test_a_tag_of_an_flv_that_holds_no_video_is_refused(value, noisy):
+    data, place, tags = bytearray(noisy("flv")), 13, []
+    while place < len(data):
+        size = int.from_bytes(data[place + 1 : place + 4], "big")
+        tags += [place] if data[place] == 9 and size > 100 else []
+        place += size + 15
+    data[tags[30] + 11 : tags[30] + 13] = value
+    assert code_of(bytes(data)) == "video_corrupt"
+
+
+@pytest.mark.parametrize("part", [0.0, 0.4, 0.9])
+@pytest.mark.parametrize("fill", [b"\0", b"\xff", b"\x55"])
+def test_the_frames_of_an_avi_are_read_whatever_becomes_of_its_index(part, fill, clip):
+    tone = np.sin(np.arange(96_000) / 9).astype(np.float32)
+    data = bytearray(clip([4 * n for n in range(50)], "avi", "mpeg4", audio=tone, audio_codec="libmp3lame"))
+    start = data.index(b"idx1") + 8
+    place = start + int(part * (len(data) - start))
+    data[place:] = fill * (len(data) - place)
+    levels = load_video(bytes(data), fps=25)[:, 30, 30, 0]
+    assert np.abs(levels - 4.0 * np.arange(50)).max() <= 6
+    assert len(load_audio(bytes(data))) == pytest.approx(32_000, abs=1700)
+
+
+@pytest.mark.parametrize("kind", ["avi", "flv", "matroska", "webm"])
+def test_a_hole_anywhere_takes_no_frame_in_silence(kind, noisy):
+    rng = np.random.default_rng(12)
+    data, refused = noisy(kind), 0
+    for number in range(60):
+        start, size = rng.integers(len(data) // 2), 2 + number * number
+        hole = [bytes(size), b"\xff" * size, rng.bytes(size), b""][number % 4]
+        broken = data[:start] + hole + data[start + size :]
+        packets = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(decode_video, "_choose", counting(decode_video._choose, packets))
+            refused += code_of(broken) is not None
+        assert not packets or packets == [60] or code_of(broken) in DAMAGE
+    assert refused >= 30
+
+
+def counting(choose, packets):
+    def count(index, *arguments):
+        packets.append(index.total)
+        return choose(index, *arguments)
+
+    return count
