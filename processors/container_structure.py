@@ -112,7 +112,7 @@ def _walk_flv(walk: Walk) -> Layout:
 
 
 def _check_video_tag(walk: Walk, start: int, size: int, codec: int | None) -> tuple[int | None, bool]:
-    """Refuse another codec, or a header that is none: players leave these out. Gives the codec, and if it is a frame."""
+    """Refuse another codec, or a header that is none: players skip these. Gives the codec, and if it is a frame."""
     first, packet, *rest = walk.read(start, 6).ljust(6, b"\0")
     if first >> 4 & 7 == 5 and size <= 5:  # a command
         return codec, False

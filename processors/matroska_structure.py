@@ -14,7 +14,7 @@ _TOP = {
 }  # fmt: skip
 # Timestamp, SimpleBlock, BlockGroup, PrevSize, Position, SilentTracks, EncryptedBlock.
 _IN_CLUSTER = {0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0x5854, 0xAF, _VOID, _CHECKSUM}
-# Tracks, TrackEntry, TrackNumber, TrackType, its value for video; Cues, CuePoint, CueTrackPositions, CueClusterPosition.
+# Tracks, TrackEntry, TrackNumber, TrackType, that of video; Cues, CuePoint, CueTrackPositions, CueClusterPosition.
 _TRACKS, _TRACK, _NUMBER, _TYPE, _VIDEO = 0x1654AE6B, 0xAE, 0xD7, 0x83, 1
 _CUES, _CUE, _CUE_PLACES, _CUE_CLUSTER = 0x1C53BB6B, 0xBB, 0xB7, 0xF1
 _SIMPLE_BLOCK, _GROUP, _BLOCK = 0xA3, 0xA0, 0xA1
