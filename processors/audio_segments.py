@@ -19,12 +19,17 @@ class AudioSegment:
         samples: how many there are, by counting; None where the decoder tells.
         skipped: samples at the start that are not part of the audio.
         open_end: the decoder's own length is not to be compared with what is read.
+        wide: bytes of a sample, where they are more than a decoder takes, and the first of the pieces is the header
+            for four.
+        big_endian: whether the upper bytes of these come first.
     """
 
     pieces: list[Piece]
     samples: int | None = None
     skipped: int = 0
     open_end: bool = False
+    wide: int = 0
+    big_endian: bool = False
 
 
 def truncated(name: str, what: str = "it ends before its header says") -> InputError:

@@ -115,7 +115,9 @@ def most_frame_pixels(encoded: int, access: Access) -> int:
 
 def codec_limits(encoded: int, access: Access) -> dict[str, str]:
     """Return the options by which FFmpeg's decoders bound one frame."""
-    return {"max_pixels": str(most_frame_pixels(encoded, access)), "max_samples": str(_MAX_FRAME_SAMPLES)}
+    # More than this no decoder takes for a limit, nor for a frame.
+    most = min(most_frame_pixels(encoded, access), (1 << 31) - 1)
+    return {"max_pixels": str(most), "max_samples": str(_MAX_FRAME_SAMPLES)}
 
 
 def first_track(container: Any, name: str, kind: str, access: Access = DEFAULT_ACCESS) -> Any:

@@ -202,7 +202,10 @@ class AudioConfig:
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:
     if not holds:
-        shown = repr(value)
+        try:
+            shown = repr(value)
+        except ValueError:
+            shown = "a number of thousands of digits"
         raise ValueError(f"{name} is {shown if len(shown) <= 80 else shown[:77] + '...'}; supported: {rule}")
 
 

@@ -9,6 +9,7 @@ from io import BufferedIOBase
 import numpy as np
 
 from processors.access import DEFAULT_ACCESS, Access
+from processors.avi_structure import walk_avi
 from processors.container_format import MATROSKA, MOV, container_format
 from processors.errors import InputError
 from processors.matroska_structure import walk_matroska
@@ -17,18 +18,16 @@ from processors.structure_walk import Damaged, Layout, Truncated, Walk
 from processors.transport_structure import walk_transport
 from processors.truncation import is_truncated
 
-_MOVI_NAMES = (b"JUNK", b"LIST", b"indx", b"ix")
-_DATA_KINDS = (b"__", b"dc", b"db", b"wb", b"pc", b"tx", b"dd", b"iv", b"sb")
-_HEX = set(b"0123456789abcdefABCDEF")
+# AVC and HEVC, whose packets say what they are.
+_FLV_PACKET_CODECS = {7, 12}
 _FLV_TAGS = {8, 9, 15, 18}
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
-_UNKNOWN_SIZE = 0x7FFF_0000
 
 
 def check_structure(
     stream: BufferedIOBase, name: str, kind: str = "video", access: Access = DEFAULT_ACCESS
-) -> tuple[BufferedIOBase, tuple[int, ...]]:
+) -> tuple[BufferedIOBase, tuple[int, ...], int]:
     """Walk a container of a known format from its start to its end, and leave the stream at its start.
 
     Args:
@@ -39,7 +38,8 @@ def check_structure(
 
     Returns:
         A stream of what FFmpeg is to read, the one passed but for headers that it would take for the end; and positions
-        in it at which further files of the same format were joined to the first.
+        in it at which further files of the same format were joined to the first; and how many frames at least its
+        first video track has, 0 where the structure does not tell.
 
     Raises:
         InputError: `<kind>_truncated`, it ends before its structure says; `<kind>_corrupt`, something is missing or
@@ -51,8 +51,9 @@ def check_structure(
             raise Truncated
         layout = _WALKS[demuxer](Walk(stream, access)) if demuxer in _WALKS else None
         if layout is None:
-            return stream, ()
-        return splice(stream, layout.pieces) if layout.pieces else stream, tuple(layout.joints)
+            return stream, (), 0
+        spliced = splice(stream, layout.pieces) if layout.pieces else stream
+        return spliced, tuple(layout.joints), 0 if layout.joints else layout.frames
     except Truncated:
         raise InputError(f"{kind}_truncated", f"{name} is cut short: it ends before its structure says") from None
     except Damaged as damage:
@@ -81,63 +82,9 @@ def _walk_mov(walk: Walk) -> None:
         raise Damaged("files are laid end to end, of which the first alone could be read: join them with ffmpeg")
 
 
-def _walk_avi(walk: Walk) -> Layout:
-    place, joints, chunks, indexed = 0, [], 0, 0
-    while place + 12 <= walk.length:
-        kind, size, form = walk.read(place, 4), walk.number(place + 4, 4, "little"), walk.read(place + 8, 4)
-        if kind == b"RIFF":
-            if form == b"AVI " and place:
-                joints.append(place)
-            place += 12
-        elif kind == b"LIST" and form == b"movi":
-            known = 0 < size < _UNKNOWN_SIZE
-            place, count = _walk_movi(walk, place + 12, place + 8 + size if known else walk.length, known)
-            chunks += count
-        else:
-            if kind == b"idx1":
-                indexed += _indexed(walk, place + 8, min(size, walk.length - place - 8))
-            place += 8 + size + size % 2
-    if indexed > chunks:
-        raise Damaged(f"its index lists {indexed:,} frames, and {chunks:,} are there")
-    return Layout(joints=joints)
-
-
-def _walk_movi(walk: Walk, place: int, end: int, known: bool) -> tuple[int, int]:
-    count = 0
-    while place + 8 <= end:
-        if not _is_movi_chunk(walk.read(place, 4)) and _is_movi_chunk(walk.read(place - 1, 4)):
-            place -= 1  # some writers forget the byte that makes a size even
-        kind, size = walk.read(place, 4), walk.number(place + 4, 4, "little")
-        if not known and kind in (b"idx1", b"RIFF"):
-            return place, count
-        if not _is_movi_chunk(kind):
-            raise Damaged(f"no chunk begins at byte {place:,}")
-        if kind == b"LIST":
-            place += 12
-            continue
-        count += bool(size and kind[2:] in _DATA_KINDS and kind[:2].isdigit())
-        place += 8 + size + size % 2
-        if place > end + 1:
-            raise Truncated
-    return (end + end % 2 if known else place), count
-
-
-def _is_movi_chunk(kind: bytes) -> bool:
-    """Two digits of a stream's number, and two letters of what it is; DV has underscores there."""
-    digits, letters = kind[:2], kind[2:].replace(b"_", b"x")
-    return kind.startswith(_MOVI_NAMES) or (len(kind) == 4 and set(digits) <= _HEX and letters.isalnum())
-
-
-def _indexed(walk: Walk, start: int, size: int) -> int:
-    entries = np.frombuffer(walk.read(start, size // 16 * 16), "<u4").reshape(-1, 4)
-    kinds = entries[:, 0] >> 16
-    data = np.isin(kinds, [int.from_bytes(kind, "little") for kind in _DATA_KINDS]) & (entries[:, 3] > 0)
-    return len(np.unique(entries[data, 2]))
-
-
 def _walk_flv(walk: Walk) -> Layout:
     """Leave out further headers, which FFmpeg would take for the end."""
-    start, place, layout = 0, walk.number(5, 4) + 4, Layout()
+    start, place, layout, codec = 0, walk.number(5, 4) + 4, Layout(), None
     while place + 11 <= walk.length:
         head = walk.read(place, 11)
         if head[:4] == b"FLV\x01":
@@ -150,6 +97,9 @@ def _walk_flv(walk: Walk) -> Layout:
         numbered = head[8:11] != b"\0\0\0" and walk.number(place + 11 + size, 4) != 11 + size
         if head[0] & 0x1F not in _FLV_TAGS or numbered:
             raise Damaged(f"no tag begins at byte {place:,}")
+        if head[0] & 0x1F == 9 and size:
+            codec, frame = _check_video_tag(walk, place + 11, size, codec)
+            layout.frames += frame
         if head[0] & 0x1F == 18:
             _check_file_size(walk, place + 11, size)
         place += 11 + size + 4
@@ -159,6 +109,22 @@ def _walk_flv(walk: Walk) -> Layout:
     if layout.pieces:
         layout.pieces.append((start, walk.length))
     return layout
+
+
+def _check_video_tag(walk: Walk, start: int, size: int, codec: int | None) -> tuple[int | None, bool]:
+    """Refuse another codec, or a header that is none: players skip these. Gives the codec, and if it is a frame."""
+    first, packet, *rest = walk.read(start, 6).ljust(6, b"\0")
+    if first >> 4 & 7 == 5 and size <= 5:  # a command
+        return codec, False
+    newer = first & 0x80 > 0
+    mine = -1 if newer else first & 15
+    damaged = first >> 4 & 7 == 5 or (codec is not None and mine != codec)
+    if mine in _FLV_PACKET_CODECS:
+        header, end = packet == 0 and (rest[3] == 1 or mine == 12), packet == 2 and size <= 5
+        damaged = damaged or not (packet == 1 or header or end)
+    if damaged:
+        raise Damaged(f"no video begins at byte {start:,}")
+    return mine, not newer and size > 5 and (packet == 1 or mine not in _FLV_PACKET_CODECS)
 
 
 def _check_file_size(walk: Walk, start: int, size: int) -> None:
@@ -225,7 +191,7 @@ def _walk_ogg(walk: Walk) -> None:
 _WALKS: dict[str, Callable[[Walk], Layout | None]] = {
     MOV: _walk_mov,
     MATROSKA: walk_matroska,
-    "avi": _walk_avi,
+    "avi": walk_avi,
     "flv": _walk_flv,
     "asf": _walk_asf,
     "ogg": _walk_ogg,

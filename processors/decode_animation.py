@@ -1,6 +1,5 @@
 """Animated pictures (GIF, APNG, WebP, AVIF) as videos: how long each frame stays, and the frames as they are shown."""
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
@@ -13,6 +12,8 @@ from PIL import Image, UnidentifiedImageError
 from processors.access import Access
 from processors.av_container import check_frame_size
 from processors.errors import InputError
+from processors.image_colours import on_white, on_white_canvas
+from processors.splice import splice
 from processors.truncation import is_truncated
 
 # Browsers show what asks for 10 ms or less for 100 ms: such files were made for viewers that could go no faster.
@@ -77,7 +78,7 @@ def animation_frames(
             for number in range(image.tell(), rank + 1):
                 access.check()
                 image.seek(number)
-                image.load()
+                _load_on_white(image)
             shown = _on_white(image)
             for _ in range(times):
                 yield shown
@@ -138,7 +139,7 @@ def _palette(flags: int) -> int:
 def _opened(stream: BufferedIOBase, form: str, name: str) -> Iterator[Image.Image]:
     stream.seek(0)
     try:
-        source: Any = _with_alpha(stream) if form == "WEBP" else stream
+        source: Any = with_alpha(stream) if form == "WEBP" else stream
         with Image.open(source, formats=[form]) as image:
             yield image
     except InputError:
@@ -151,18 +152,41 @@ def _opened(stream: BufferedIOBase, form: str, name: str) -> Iterator[Image.Imag
         raise InputError("video_corrupt", f"{name} is damaged or cut short and cannot be decoded") from None
 
 
-def _with_alpha(stream: BufferedIOBase) -> io.BytesIO:
-    """A WebP that is said to be see-through: where no frame covers the canvas it is, whatever its header says."""
-    data = bytearray(stream.read())
-    if data[12:16] == b"VP8X" and len(data) > 20:
-        data[20] |= 0x10
-    return io.BytesIO(data)
+def with_alpha(stream: BufferedIOBase) -> BufferedIOBase:
+    """Return an animated WebP that is said to be see-through: where no frame covers the canvas it is, whatever it says.
+
+    Any other WebP is returned as it is, at its start.
+    """
+    stream.seek(0)
+    head = stream.read(21)
+    size = stream.seek(0, 2)
+    stream.seek(0)
+    if head[12:16] != b"VP8X" or len(head) < 21 or not head[20] & 0x02:
+        return stream
+    return splice(stream, [head[:20] + bytes([head[20] | 0x10]), (21, size)])
+
+
+def gif_on_white(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """Return the first frame of a GIF on white where it does not cover the canvas; Pillow has the first colour there.
+
+    Args:
+        image: loaded.
+        box: where the frame is on the canvas.
+    """
+    if "transparency" in image.info or tuple(box) == (0, 0, *image.size):
+        return image
+    return on_white_canvas(image, box)
+
+
+def _load_on_white(image: Any) -> None:
+    """Load a frame; the first of a GIF lies on white, and so do those that are drawn over it."""
+    box = image.tile[0][1] if image.format == "GIF" and image.tile and not image.tell() else None
+    image.load()
+    if box and (shown := gif_on_white(image, box)) is not image:
+        image.im, image._mode = shown.im, shown.mode
+        if image.dispose:
+            image.dispose = Image.new("RGB", image.dispose.size, "white").im
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    layer = image.convert("RGBA")
-    paper = Image.new("RGBA", layer.size, "white")
-    paper.alpha_composite(layer)
-    return paper.convert("RGB")
+    return on_white(image) if image.has_transparency_data else image.convert("RGB")

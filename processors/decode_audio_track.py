@@ -59,7 +59,7 @@ def track_blocks(
     stream: BufferedIOBase, name: str, target_rate: int, start: float | None, access: Access
 ) -> Iterator[Float32[np.ndarray, "_"]]:
     """As `audio_track_blocks`, in this process."""
-    stream, joints = check_structure(stream, name, "audio", access)
+    stream, joints, _ = check_structure(stream, name, "audio", access)
     most = max(access.limits.free_bytes, access.limits.audio_expansion * stream.seek(0, 2)) // 4
     with open_container(stream, name, "audio", access) as container:
         track = first_track(container, name, "audio", access)

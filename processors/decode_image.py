@@ -11,6 +11,7 @@ from PIL import Image, ImageFile
 from processors import jpeg_scan, png_rows
 from processors.access import DEFAULT_ACCESS, Access
 from processors.checked_stream import CheckedStream
+from processors.decode_animation import gif_on_white, with_alpha
 from processors.errors import InputError
 from processors.examine_image import examine
 from processors.image_arrays import array_image, array_size, image_array, view_array
@@ -138,9 +139,12 @@ def _decode_stream(stream: CheckedStream, plugin: str, access: Access, name: str
         _check_expansion(width * height * pixel_bytes, size, access, name)
 
     structure = examine(stream, plugin, name, check_size)
+    if plugin == "WEBP":
+        structure.stream = with_alpha(structure.stream)
     image = _instance(structure, name)
     check_size(*image.size, _pixel_bytes(image))
     _check_slow(image, name)
+    box = image.tile[0][1] if structure.plugin == "GIF" and image.tile else None
     to_size = structure.plugin in _READ_TO_SIZE or all(tile[0] == "raw" for tile in image.tile)
     if structure.plugin == "TIFF" and image.mode:
         # Else it would ask the limit of the whole process.
@@ -155,7 +159,7 @@ def _decode_stream(stream: CheckedStream, plugin: str, access: Access, name: str
         raise Damaged
     access.check()
     return to_rgb(
-        image,
+        gif_on_white(image, box) if box else image,
         name,
         orientation_of(image.info) if structure.plugin not in ("TIFF", "HEIF") else 1,
         levels=structure.levels,

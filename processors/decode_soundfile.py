@@ -10,6 +10,7 @@ from jaxtyping import Float32
 from processors.access import Access
 from processors.audio_segments import AudioSegment, corrupt, truncated
 from processors.errors import InputError
+from processors.narrow_samples import narrow_samples
 from processors.splice import splice
 from processors.waveform import MAX_CHANNELS, to_mono
 
@@ -48,6 +49,8 @@ class Segment:
 
         self._name, self._segment = name, segment
         data = splice(stream, segment.pieces)
+        if segment.wide:
+            data = narrow_samples(data, len(segment.pieces[0]), segment.wide, segment.big_endian)
         if not _is_readable(data.read(32)):
             raise LookupError("no format of libsndfile's")
         data.seek(0)

@@ -124,13 +124,15 @@ def sample_stream(
         )
         ranks, times, rate = _choose(index, config, fps, num_frames, access)
         return SampledFrames(animation_frames(stream, form, ranks, name, access), times, rate, size=size)
-    container_stream, joints = check_structure(stream, name, "video", access)
+    container_stream, joints, least = check_structure(stream, name, "video", access)
     with open_container(container_stream, name, "video", access) as container:
         track = first_track(container, name, "video", access)
         size = (track.codec_context.width, track.codec_context.height)
         index = read_frame_index(container, track, maybe_track(container, "audio"), joints, access)
     if index is None:
         raise InputError("video_empty", f"{name}: its video track holds no frames")
+    if index.packets < least:
+        raise InputError("video_corrupt", f"{name}: {least - index.packets:,} of {least:,} frames cannot be read")
     ranks, times, rate = _choose(index, config, fps, num_frames, access)
     start = None if index.ticks is None else float(index.times[0])
     return SampledFrames(

@@ -1,7 +1,7 @@
 """The presentation times of all frames of a video, read from its packets without decoding any."""
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class FrameIndex:
         rate: frames a second, on average.
         constant: whether all stay equally long.
         joints: positions in the file at which other files were joined to it.
+        packets: how many packets the track has, those among them that are not to be shown.
         parts: stretches of the clock; where there are several, the file is decoded from its start.
     """
 
@@ -40,6 +41,7 @@ class FrameIndex:
     constant: bool
     joints: tuple[int, ...] = ()
     parts: int = 1
+    packets: int = 0
 
     @property
     def total(self) -> int:
@@ -71,7 +73,7 @@ def read_frame_index(
     # AVI stores no presentation times: what FFmpeg reports is the order of decoding.
     by_count = container.format.name == "avi"
     ticks, keyframe = array("q"), bytearray()
-    missing, latest, last_length = 0, -(1 << 63), 0
+    packets, missing, latest, last_length = 0, 0, -(1 << 63), 0
     timeline = Timeline(container, joints)
     for number, packet in enumerate(container.demux(track if beside is None else [track, beside])):
         if not number % 64:
@@ -79,7 +81,10 @@ def read_frame_index(
         if not packet.size:
             continue
         timeline.place(packet)
-        if packet.stream.index != track.index or packet.is_discard:
+        if packet.stream.index != track.index:
+            continue
+        packets += 1
+        if packet.is_discard:
             continue
         time = packet.dts if by_count else packet.pts
         missing += time is None
@@ -99,8 +104,10 @@ def read_frame_index(
     # A clock that stands still for most frames tells nothing of them.
     if missing or (len(stored) > 1 and np.count_nonzero(np.diff(stored)) < len(stored) / 2):
         rate = float(track.guessed_rate or track.average_rate or _USUAL_RATE)
-        return _counted(np.arange(len(stored)) / rate, rate, joints, timeline.parts)
-    return _timed(track, clock, None if by_count else stored, keys, last_length, joints, timeline.parts)
+        index = _counted(np.arange(len(stored)) / rate, rate, joints, timeline.parts)
+    else:
+        index = _timed(track, clock, None if by_count else stored, keys, last_length, joints, timeline.parts)
+    return replace(index, packets=packets)
 
 
 def _counted(times: Float64[np.ndarray, "total"], rate: float, joints: tuple[int, ...], parts: int) -> FrameIndex:

@@ -75,6 +75,13 @@ def on_white(image: Image.Image) -> Image.Image:
     return paper.convert("RGB")
 
 
+def on_white_canvas(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """Lay what is inside of a box on white, where nothing is drawn outside of it; RGB."""
+    paper = Image.new("RGB", image.size, "white")
+    paper.paste(image.crop(box).convert("RGB"), box[:2])
+    return paper
+
+
 def to_eight_bits(levels: np.ndarray, most: int = 65_535) -> UInt8[np.ndarray, "..."]:
     """Scale levels 0..most to 0..255 by value, rounded."""
     if most == 65_535:  # exactly round(level * 255 / 65535), as 65535 is 255 * 257

@@ -34,13 +34,19 @@ def check_legacy(stream: BufferedIOBase, name: str, start: int) -> None:
 
 
 def _svx(stream: BufferedIOBase, start: int, end: int) -> int:
-    position = start + 12
+    position, promised = start + 12, 0
     while position + 8 <= end:
         stream.seek(position)
         head = stream.read(8)
         size = int.from_bytes(head[4:], "big")
+        if head[:4] == b"VHDR":
+            fields = stream.read(16)
+            packed = fields[15:16] == b"\1"  # two samples in a byte
+            promised = (int.from_bytes(fields[:4], "big") + int.from_bytes(fields[4:8], "big")) >> packed
         if head[:4] == b"BODY" and is_placeholder(size):
             return 0
+        if head[:4] == b"BODY":
+            size = max(size, promised)
         position += 8 + size + (size % 2 if head[:4] != b"BODY" else 0)
         if head[:4] == b"BODY":
             break

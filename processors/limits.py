@@ -4,6 +4,8 @@ from dataclasses import dataclass, fields
 
 from processors.errors import InputError
 
+_ENDLESS = 1 << 62
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -66,9 +68,12 @@ class Limits:
         for field in fields(self):
             value = getattr(self, field.name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            least = 0 if field.name == "redirects" else 1e-9
+            least = 0 if field.name == "redirects" else 1 if field.type is int else 1e-9
             if not number or not value >= least:
                 raise InputError("bad_limits", f"the limit {field.name} must be a number above 0, not {value!r:.40}")
+            if field.type is int:
+                # Settings may have them as floats, and infinity for none.
+                object.__setattr__(self, field.name, int(min(value, _ENDLESS)))
 
 
 DEFAULT_LIMITS = Limits()

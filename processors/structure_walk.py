@@ -23,10 +23,12 @@ class Layout:
     Attributes:
         pieces: stretches, and bytes between them; all of the file when empty.
         joints: positions in what they make at which further files begin.
+        frames: how many frames at least the first video track has; 0 where the structure does not tell.
     """
 
     pieces: list[Piece] = field(default_factory=list)
     joints: list[int] = field(default_factory=list)
+    frames: int = 0
 
     @property
     def length(self) -> int:

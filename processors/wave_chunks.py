@@ -18,6 +18,7 @@ _KNOWN = {
     b"PEAK", b"PAD ", b"FLLR", b"_PMX", b"afsp", b"axml", b"chna", b"ds64", b"plst", b"labl", b"note", b"SNDM", b"acid",
     b"strc", b"DISP", b"levl", b"minf", b"elm1", b"regn", b"umid", b"cart", b"wavl", b"slnt", b"qlty", b"mext", b"LGWV",
 }  # fmt: skip
+_PCM_TAG, _EXTENSIBLE_TAG = 1, 0xFFFE
 _MPEG_TAGS = {0x50, 0x55}
 _MOST_RIFF = 0xFFFFFF00
 
@@ -37,6 +38,7 @@ class _Wave:
     sizes: dict[bytes, int] = field(default_factory=dict)  # of ds64
     form: bytes = b""
     ranges: list[tuple[int, int]] = field(default_factory=list)
+    promised: int = 0  # samples of each channel
     next: int | None = None  # a file laid behind it
 
     def integer(self, data: bytes) -> int:
@@ -76,6 +78,10 @@ def _walk(stream: BufferedIOBase, name: str, start: int, end: int) -> _Wave:
             stream.seek(body)
             sizes = stream.read(16)
             wave.sizes = {b"data": int.from_bytes(sizes[8:16], "little")}
+        elif kind == b"fact" and size >= (8 if wave.w64 else 4):
+            stream.seek(body)
+            promised = wave.integer(stream.read(8 if wave.w64 else 4))
+            wave.promised = promised if promised < 1 << 62 and not (is_placeholder(promised) and not wave.w64) else 0
         elif kind == b"data":
             position = _data(stream, name, wave, body, size, end)
             continue
@@ -186,9 +192,17 @@ def _segments(stream: BufferedIOBase, name: str, wave: _Wave) -> list[AudioSegme
     if tag in _MPEG_TAGS and (segments := mpeg_segments(stream, name, wave.ranges[0][0])):
         return segments
     size = sum(end - start for start, end in wave.ranges)
-    form = wave.form + b"\0" * (len(wave.form) % 2)
+    # Writers count samples, those of all channels, or bytes; no codec makes more of a byte than of its bits.
+    if wave.promised > 8 * size:
+        raise truncated(name, f"{size:,} bytes of {wave.promised:,} samples are there")
+    wide = _wide_samples(wave, tag, channels)
     order = ">" if wave.big_endian else "<"
-    head = b"WAVEfmt " + struct.pack(order + "I", len(wave.form)) + form
+    form = wave.form + b"\0" * (len(wave.form) % 2)
+    if wide:
+        size = size // wide * 4
+        rate = wave.integer(wave.form[4:8])
+        form = struct.pack(order + "HHIIHH", _PCM_TAG, channels, rate, rate * channels * 4, channels * 4, 32)
+    head = b"WAVEfmt " + struct.pack(order + "I", len(form) if wide else len(wave.form)) + form
     if size < _MOST_RIFF:
         outer = struct.pack(order + "I", len(head) + 8 + size)
         start = (b"RIFX" if wave.big_endian else b"RIFF") + outer + head + b"data" + struct.pack(order + "I", size)
@@ -196,4 +210,12 @@ def _segments(stream: BufferedIOBase, name: str, wave: _Wave) -> list[AudioSegme
         sizes = struct.pack("<IQQQI", 28, len(head) + 44 + size, size, 0, 0)
         start = b"RF64" + b"\xff" * 4 + b"WAVEds64" + sizes + head[4:] + b"data" + b"\xff" * 4
     pieces: list[Piece] = [start, *wave.ranges]
-    return [AudioSegment(pieces)]
+    return [AudioSegment(pieces, wide=wide, big_endian=wave.big_endian)]
+
+
+def _wide_samples(wave: _Wave, tag: int, channels: int) -> int:
+    """Bytes of a sample of integers wider than 32 bits; 0 for all else."""
+    width, rest = divmod(wave.integer(wave.form[12:14]), channels)
+    integers = tag == _PCM_TAG or (tag == _EXTENSIBLE_TAG and wave.integer(wave.form[24:26]) == _PCM_TAG)
+    bits = wave.integer(wave.form[14:16])
+    return width if integers and not rest and 4 < width <= 8 and 8 * width - 7 <= bits <= 8 * width else 0

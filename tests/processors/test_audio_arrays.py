@@ -166,16 +166,22 @@ def test_a_spectrogram_is_finite_or_refused(waveform, code):
 @pytest.mark.parametrize(
     ("settings", "code"),
     [
-        ({"n_fft": 40_000}, "audio_too_short"), ({"n_fft": 1 << 30}, "audio_config"),
-        ({"hop_length": 1}, "audio_config"),
-        ({"hop_length": 10**9}, "audio_too_short"), ({"feature_size": 10**9}, "audio_config"),
-        ({"min_length": 10**12}, "audio_config"), ({"sampling_rate": 10**12}, "audio_rate"),
-        ({"sampling_rate": 1}, "audio_rate"),
+        ({"n_fft": 40_000}, "audio_too_short"), ({"n_fft": 1 << 16}, "audio_too_short"),
+        ({"hop_length": 1 << 16}, "audio_too_short"), ({"hop_length": 1}, "audio_config"),
+        ({"hop_length": 100, "feature_size": 4096}, "audio_config"), ({"min_length": 1 << 28}, "audio_config"),
+        ({"sampling_rate": 1_000_000}, "audio_rate"), ({"sampling_rate": 1}, "audio_rate"),
     ],
 )  # fmt: skip
 def test_a_geometry_that_no_memory_holds_is_refused(settings, code):
     assert refusal_of(AudioProcessor(AudioConfig(**settings)), SOUND)[0] == code
     assert refusal_of(log_mel, SOUND, AudioConfig(**settings))[0] in {code, "audio_config"}
+
+
+@pytest.mark.parametrize("name", ["n_fft", "hop_length", "feature_size", "min_length", "sampling_rate"])
+def test_a_geometry_beyond_any_is_no_config(name):
+    for value in (10**9, 10**12, 10**5000):
+        with pytest.raises(ValueError, match=rf"{name} is (?s:.{{1,90}}); supported: whole numbers up to \d+$"):
+            AudioConfig(**{name: value})
 
 
 @pytest.mark.parametrize(

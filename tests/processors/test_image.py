@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from processors import ImageConfig, ImageProcessor, InputError, load_image, smart_resize
+from processors import ImageConfig, ImageProcessor, InputError, load_image, load_video, smart_resize
 from processors.patches import write_patches
 
 NAMES = ["photo", "odd", "tiny", "dot", "wide", "tall", "exact", "half", "shrunk", "grown"]
@@ -269,3 +269,32 @@ def test_no_bytes_raise_anything_else(tail, start):
         load_image(start + tail)
     except InputError:
         pass
+
+
+def first_frames_that_leave_canvas():
+    """Animations of opaque frames of 16 x 16 pixels, the first at (0, 0), on canvases of 32 x 32."""
+    frames = [Image.new("RGB", (16, 16), (level, 90, 30)) for level in (10, 200)]
+    for disposal in (0, 1, 2, 3):
+        stream = io.BytesIO()
+        frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:], duration=100, disposal=disposal)
+        data = bytearray(stream.getvalue())
+        data[6:10] = b"\x20\0\x20\0"
+        yield bytes(data)
+    stream = io.BytesIO()
+    frames[0].save(stream, "WEBP", save_all=True, append_images=frames[1:], duration=100, lossless=True)
+    data = bytearray(stream.getvalue())
+    assert data[12:16] == b"VP8X"
+    data[20] &= ~0x10
+    data[24:30] = b"\x1f\0\0\x1f\0\0"
+    yield bytes(data)
+
+
+@pytest.mark.parametrize("data", list(first_frames_that_leave_canvas()), ids=["GIF0", "GIF1", "GIF2", "GIF3", "WEBP"])
+def test_what_the_first_frame_of_an_animation_leaves_is_white(data):
+    image = load_image(data)
+    assert image.shape == (32, 32, 3)
+    assert (image[16:] == 255).all() and (image[:, 16:] == 255).all()
+    assert np.abs(image[:16, :16].astype(int) - (10, 90, 30)).max() <= 3
+    frames = load_video(data, num_frames=2)
+    np.testing.assert_array_equal(frames[0], image)
+    assert (frames[1][16:] == 255).all() and abs(int(frames[1][8, 8, 0]) - 200) <= 3

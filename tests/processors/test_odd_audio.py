@@ -73,6 +73,34 @@ def aiff_of(size):
     return at(at(form_of("AIFF"), b"SSND", 4, size), b"COMM", 10, size)
 
 
+def counted(frames):
+    return frames.to_bytes(4, "big")
+
+
+def small(number):
+    return number.to_bytes(4, "little")
+
+
+def wide(bits, kind):
+    """Samples in the upper bits of containers of five to eight bytes."""
+    width = -(-bits // 8)
+    whole = (np.asarray(SOUND, np.float64) * 2.0**62).astype("<i8").view(np.uint8).reshape(-1, 8)[:, 8 - width :]
+    made = wav((whole[:, ::-1] if kind == b"RIFX" else whole).tobytes(), bits=8 * width, kind=kind)
+    order = "big" if kind == b"RIFX" else "little"
+    return at(made, b"fmt ", 22, bits.to_bytes(2, order))
+
+
+def aiff_backwards(data):
+    """The same with the header behind the samples."""
+    common, samples = data.index(b"COMM"), data.index(b"SSND")
+    return data[:common] + data[samples:] + data[common : common + 26]
+
+
+def alac_packets(offset, value):
+    """The table of packets with a byte replaced; the cookie in front of it has one of its own."""
+    return at(form_of("CAF", "ALAC_16"), b"pakt\0\0\0\0\0\0\0", offset, value)
+
+
 def after_a_pause(data):
     every = pages(data)
     return b"".join([*every[:4], *(repaged(page, granule=granule(page) + 96_000) for page in every[4:])])
@@ -237,6 +265,18 @@ CASES = [
             ("GSM610", 0.52),
         ]
     ],
+    *[
+        (f"wav of {bits}-bit integers as {kind.decode()}", lambda bits=bits, kind=kind: wide(bits, kind), 0.5)
+        for bits in (36, 40, 45, 53, 64) for kind in (b"RIFF", b"RIFX")
+    ],
+    ("wav of 64-bit integers without its end", lambda: wide(64, b"RIFF")[:-100], SHORT),
+    ("wav of floats that counts its samples right", lambda: form_of("WAV", "FLOAT"), 0.5),
+    *[
+        (f"wav whose fact is {fact:,}", lambda fact=fact: at(form_of("WAV", "FLOAT"), b"fact", 8, small(fact)), seconds)
+        for fact, seconds in [
+            (0, 0.5), (1000, 0.5), (16_000, 0.5), (0xFFFFFFFF, 0.5), (0x7FFFFFFF, 0.5), (0x1000_0000, SHORT),
+        ]
+    ],
     ("wav of 1,000 channels", lambda: wav(bytes(80_000), channels=1000), "audio_shape"),
     ("wav of no channels", lambda: wav(PCM, channels=0), "audio_shape"),
     ("wav at 1 Hz", lambda: wav(PCM, rate=1), "audio_rate"),
@@ -257,7 +297,24 @@ CASES = [
     # AIFF, AU, CAF and older ones.
     ("aiff of length 0", lambda: aiff_of(bytes(4)), 0.5),
     ("aiff as sox pipes it", lambda: aiff_of(b"\x7f\0\0\0"), 0.5),
-    ("aiff whose header counts too many", lambda: at(form_of("AIFF"), b"COMM", 10, b"\0\1\0\0"), 0.5),
+    ("aiff whose header counts too many", lambda: at(form_of("AIFF"), b"COMM", 10, b"\0\1\0\0"), SHORT),
+    ("aiff whose header counts one too many", lambda: at(form_of("AIFF"), b"COMM", 10, counted(8001)), SHORT),
+    ("aiff whose header counts 2^31", lambda: at(form_of("AIFF"), b"COMM", 10, b"\x7f\xff\xff\xff"), SHORT),
+    ("aiff whose header counts none", lambda: at(form_of("AIFF"), b"COMM", 10, bytes(4)), 0.5),
+    ("aiff whose header was written early", lambda: at(form_of("AIFF"), b"COMM", 10, counted(1000)), 0.5),
+    ("aiff with its header behind", lambda: aiff_backwards(form_of("AIFF")), 0.5),
+    ("aiff with a false header behind", lambda: aiff_backwards(at(form_of("AIFF"), b"COMM", 10, counted(8001))), SHORT),
+    ("aiff-c of ulaw that counts too many", lambda: at(form_of("AIFF", "ULAW"), b"COMM", 10, counted(8001)), SHORT),
+    ("aiff-c of ima4", lambda: form_of("AIFF", "IMA_ADPCM"), 0.5),
+    ("aiff-c of ima4 in samples", lambda: at(form_of("AIFF", "IMA_ADPCM"), b"COMM", 10, counted(8000)), 0.5),
+    ("aiff-c of ima4 that counts too many", lambda: at(form_of("AIFF", "IMA_ADPCM"), b"COMM", 10, counted(200)), SHORT),
+    *[
+        (f"caf of alac with too many {what}", lambda at_byte=at_byte: alac_packets(at_byte, b"\x19"), SHORT)
+        for what, at_byte in [("packets", 19), ("frames", 24)]
+    ],
+    ("caf of alac with too large packets", lambda: alac_packets(36, b"\xff"), SHORT),
+    ("8svx that counts too many", lambda: at(form_of("SVX", "PCM_S8"), b"VHDR", 8, counted(8001)), SHORT),
+    ("8svx that counts none", lambda: at(form_of("SVX", "PCM_S8"), b"VHDR", 8, bytes(4)), 0.5),
     ("aiff without its end", lambda: form_of("AIFF")[:-100], SHORT),
     ("aiff without samples", lambda: form_of("AIFF")[:40], SHORT),
     ("aiff-c of floats without its end", lambda: form_of("AIFF", "FLOAT")[:-100], SHORT),
@@ -328,3 +385,9 @@ def test_the_outcome_is_as_declared(make, outcome):
         load_audio(data)
     assert refusal.value.code in np.atleast_1d(outcome)
     assert len(str(refusal.value)) <= 500 and "\n" not in str(refusal.value) and "0x" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("bits", [36, 64])
+@pytest.mark.parametrize("kind", [b"RIFF", b"RIFX"])
+def test_wide_integers_keep_their_level(bits, kind):
+    assert np.abs(load_audio(wide(bits, kind), target_rate=RATE) - SOUND / 2).max() < 1e-6
