@@ -146,8 +146,9 @@ def read_notes(path: str | os.PathLike) -> dict[str, str] | None:
 
 
 def _is_grid(grid: object) -> bool:
-    sides = isinstance(grid, tuple | list) and len(grid) == 3
-    return sides and all(is_whole(side) and 1 <= side < 1 << 31 for side in grid)
+    if not isinstance(grid, tuple | list) or len(grid) != 3:
+        return False
+    return all(is_whole(side) and 1 <= side < 1 << 31 for side in grid)
 
 
 def _serialized(tensors: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> bytes:

@@ -399,7 +399,7 @@ class Model:
             yield piece
         self.warn_if_untrained()
 
-    def prepare_turn(self, messages: Sequence[Message], before: Spoken | None, access: Access) -> Inputs:
+    def prepare_turn(self, messages: Sequence[Message], before: Spoken | None, access: Access | None = None) -> Inputs:
         """As `prepare`, keeping the tokens of what was spoken before."""
         return self.prepare_all([messages], True, access, before)[0]
 

@@ -160,7 +160,7 @@ def test_an_embedding_stands_for_its_medium(loaded, tmp_path):
     np.testing.assert_array_equal(saved.token_ids, read.token_ids)
     np.testing.assert_array_equal(saved.position_ids, read.position_ids)
     without = omni.Embedding("video", seen.tokens, seen.deepstack, seen.grid_thw, seen.seconds_per_grid)
-    with pytest.raises(omni.InputError, match="its times"):
+    with pytest.raises(omni.InputError, match="lacks the times of its"):
         ask(without)
 
 

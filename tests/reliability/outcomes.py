@@ -78,6 +78,7 @@ class Verdict:
         why: one sentence for what is not as declared.
         seconds: it took.
         code: of a refusal.
+        declared: whether it ended as declared, however long it took: no clock decides a test.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Verdict:
     why: str = ""
     seconds: float = 0.0
     code: str = ""
+    declared: bool = False
 
     @property
     def right(self) -> bool:
@@ -126,9 +128,10 @@ def judge(name: str, source: Any, call: Callable[[Any], Any], outcome: Outcome) 
         error = raised
     seconds = time.perf_counter() - began
     how, why, code = _end(value, error, outcome, shown=_strings(source))
+    declared = how == "as declared"
     if how in ("as declared", "wrong") and seconds > HANG_SECONDS:
         how, why = "hang", f"{seconds:.1f} s {why}"
-    return Verdict(name, how, why, seconds, code)
+    return Verdict(name, how, why, seconds, code, declared)
 
 
 def _end(value: Any, error: BaseException | None, outcome: Outcome, shown: str) -> tuple[str, str, str]:
