@@ -111,7 +111,7 @@ def try_one(kind: str, number: int, seed: int) -> Verdict:
     memory.forget_peak()
     base = memory.held()
     verdict = judge(name, source, lambda given: call(kind, given), _MISSED)
-    if verdict.how == "hang" and verdict.seconds < 20:
+    if verdict.how == "slow":
         verdict = judge(name, source, lambda given: call(kind, given), _MISSED)
     taken = memory.peak() - base
     if verdict.right and taken > MOST_BYTES:

@@ -74,7 +74,7 @@ class Verdict:
 
     Attributes:
         name: of the input.
-        how: "as declared", "wrong", "crash", "hang" or "silent NaN".
+        how: "as declared", "wrong", "crash", "slow", "hang" (it had to be stopped) or "silent NaN".
         why: one sentence for what is not as declared.
         seconds: it took.
         code: of a refusal.
@@ -130,7 +130,7 @@ def judge(name: str, source: Any, call: Callable[[Any], Any], outcome: Outcome) 
     how, why, code = _end(value, error, outcome, shown=_strings(source))
     declared = how == "as declared"
     if how in ("as declared", "wrong") and seconds > HANG_SECONDS:
-        how, why = "hang", f"{seconds:.1f} s {why}"
+        how, why = "slow", f"{seconds:.1f} s {why}"
     return Verdict(name, how, why, seconds, code, declared)
 
 
