@@ -141,6 +141,14 @@ REFUSED = {
     "no value": (user({"type": "image"}), "bad_part"),
     "base64 of nothing": (user({"type": "image", "base64": "!?"}), "bad_base64"),
     "a source without data": (user({"type": "image", "source": {"type": "base64"}}), "bad_part"),
+    "a source of a URL and more": (
+        user({"type": "image", "source": {"type": "url", "url": "data:,x", "detail": "low"}}),
+        "unknown_key",
+    ),
+    "a source of data and more": (
+        user({"type": "image", "source": {"type": "base64", "data": "AAAA", "detail": "low"}}),
+        "unknown_key",
+    ),
     "a resized height": (user({"type": "image", "image": "a", "resized_height": 28}), "bad_option"),
     "the start of a video": (user({"type": "video", "video": "a.mp4", "video_start": 1}), "bad_option"),
     "raw_fps": (user({"type": "video", "video": "a.mp4", "raw_fps": 1}), "bad_option"),
