@@ -73,7 +73,7 @@ def outcome(bases, tmp_path, monkeypatch) -> Callable[[str, Change], str]:
             check_message(error, tmp_path)
             return error.code
         finally:
-            assert time.perf_counter() - began < 2
+            assert time.perf_counter() - began < 10
         raise AssertionError("the model was built")
 
     return come
@@ -771,7 +771,7 @@ def test_ctrl_c_ends_a_download_and_what_runs_for_it(monkeypatch):
     began = time.perf_counter()
     with pytest.raises(KeyboardInterrupt):
         omni.load("Someone/Tiny")
-    assert time.perf_counter() - began < 1.5
+    assert time.perf_counter() - began < 10
     assert ended.wait(1)
 
 

@@ -185,7 +185,7 @@ def test_a_conversation_is_refused(name):
         parse(messages)
     assert caught.value.code == code
     assert len(str(caught.value)) <= 500 and "\n" not in str(caught.value) and "0x" not in str(caught.value)
-    assert time.perf_counter() - began < 2
+    assert time.perf_counter() - began < 10
 
 
 def test_values_are_counted(monkeypatch):
@@ -490,7 +490,7 @@ def test_a_source_is_refused(name):
     began = time.perf_counter()
     with pytest.raises(CheckpointError) as caught:
         ChatTemplate(SOURCES[name])
-    assert time.perf_counter() - began < 2 and caught.value.code == "bad_template"
+    assert time.perf_counter() - began < 10 and caught.value.code == "bad_template"
     assert len(str(caught.value)) <= 500 and "0x" not in str(caught.value)
 
 

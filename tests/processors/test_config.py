@@ -165,6 +165,6 @@ import processors
 took = time.perf_counter() - begin
 heavy = {"jax", "av", "scipy", "soundfile", "soxr", "librosa", "torch", "omni", "encoders"} & set(sys.modules)
 assert not heavy, heavy
-assert took < 1, took
+assert took < 3, took
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -495,7 +495,7 @@ def test_a_walk_ends(data):
         assert sniff(data) in ("audio", "video")
     except InputError as refusal:
         assert refusal.code == "media_unknown"
-    assert time.perf_counter() - began < 1
+    assert time.perf_counter() - began < 10
 
 
 def test_few_bytes_are_read_of_a_large_file():

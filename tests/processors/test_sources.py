@@ -216,7 +216,7 @@ def test_a_drip_does_not_outlive_the_deadline(path, server):
     limited = Access(Limits(fetch_seconds=0.3), Sources(private=True))
     assert refused(server + path, limited).code == "source_download"
     assert refused(server + path, Access(sources=Sources(private=True), deadline=Deadline(0.3))).code == "deadline"
-    assert time.monotonic() - began < 2.5  # the whole body takes five seconds
+    assert time.monotonic() - began < 4.5  # the whole body takes five seconds
 
 
 def test_a_fetch_is_cancelled_from_another_thread(server):
@@ -224,7 +224,7 @@ def test_a_fetch_is_cancelled_from_another_thread(server):
     threading.Timer(0.3, deadline.cancel).start()
     began = time.monotonic()
     assert refused(f"{server}/drip", Access(sources=Sources(private=True), deadline=deadline)).code == "cancelled"
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 4.5
 
 
 def test_a_silent_server_is_given_up():

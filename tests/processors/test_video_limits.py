@@ -20,7 +20,7 @@ def refused(source, load=load_video, **arguments):
     began = time.monotonic()
     with pytest.raises(InputError) as refusal:
         load(source, **arguments)
-    assert time.monotonic() - began < 2, "slow"
+    assert time.monotonic() - began < 10, "slow"
     message = str(refusal.value)
     assert len(message) <= 500 and "0x" not in message and "\n" not in message
     return refusal.value.code
