@@ -97,9 +97,9 @@ def _load() -> None:
             if not module.name.endswith("__main__"):
                 _import(module.name)
     Image.init()
-    still = io.BytesIO()
-    Image.new("RGBA", (2, 2)).save(still, "GIF")
-    Image.open(still).convert("RGB").resize((1, 1), Image.Resampling.BICUBIC)
+    image = io.BytesIO()
+    Image.new("RGBA", (2, 2)).save(image, "GIF")
+    Image.open(image).convert("RGB").resize((1, 1), Image.Resampling.BICUBIC)
 
 
 def _import(name: str) -> None:
