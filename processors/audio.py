@@ -1,29 +1,38 @@
 """Audio to log-mel spectrograms."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 from jaxtyping import Float32
 
-from processors.access import DEFAULT_ACCESS, Access
 from processors.config import AudioConfig
-from processors.decode_audio import AudioSource, Rate, load_audio
+from processors.decode.audio.decoder import AudioSource, Rate, load_audio
 from processors.errors import InputError
+from processors.io.access import DEFAULT_ACCESS, Access
 from processors.mel import log_mel
+from processors.notebook import shown
 
 
 @dataclass(frozen=True)
 class AudioFeatures:
-    """The log-mel spectrogram of one clip.
+    """The log-mel spectrogram of audio.
 
     Attributes:
         mel: `feature_size` bands by `samples // hop_length` frames.
+        config: the settings that it was made with.
     """
 
     mel: Float32[np.ndarray, "bands frames"]
+    config: AudioConfig = field(default_factory=AudioConfig)
+
+    @shown
+    def _repr_png_(self) -> bytes:
+        from processors.drawing.spectrogram import audio_picture
+
+        return audio_picture(self, "audio").png()
 
 
 class AudioProcessor:
@@ -59,10 +68,10 @@ class AudioProcessor:
         *,
         access: Access | None = None,
     ) -> AudioFeatures | list[AudioFeatures]:
-        """Processes one clip, or a list of them into a list.
+        """Processes audio, or a list of it into a list.
 
         Args:
-            waveforms: whatever `load_audio` takes, or a list of such. A two-dimensional array is one clip of several
+            waveforms: whatever `load_audio` takes, or a list of such. A two-dimensional array is audio of several
                 channels.
             sampling_rate: samples a second of the arrays; anything encoded carries its own.
             access: limits, source policy and deadline of this call.
@@ -73,7 +82,7 @@ class AudioProcessor:
         if not isinstance(waveforms, list | tuple):
             access = access or self.access
             waveform = load_audio(waveforms, sampling_rate, self.config.sampling_rate, access=access)
-            return AudioFeatures(log_mel(waveform, self.config))
+            return AudioFeatures(log_mel(waveform, self.config), self.config)
         if not waveforms:
             raise InputError("audio_missing", "the list of audio is empty")
         return [self(waveform, sampling_rate, access=access) for waveform in waveforms]

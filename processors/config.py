@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from processors.bounded_json import SMALL, JSONError, parse
+from processors.io.bounded_json import SMALL, JSONError, parse
 
 # The reference's Omni processor sets the limits of a video frame in code, over whatever its files say.
 _FIXED_VIDEO_LIMITS = frozenset({"Qwen3OmniMoeProcessor"})
@@ -88,14 +88,14 @@ class ImageConfig:
 
 @dataclass(frozen=True)
 class VideoConfig(ImageConfig):
-    """How a clip becomes patches: an ImageConfig whose limits hold for a frame or for all, and the sampling of frames.
+    """How a video becomes patches: an ImageConfig whose limits hold for a frame or for all, and the sampling of frames.
 
     Attributes:
         clip_limits: whether the limits hold for the areas of all frames together.
         to_last_frame: whether frames are spread from the first to the last, in any number; else from the first on, in
             whole temporal patches.
         fps: frames a second to sample.
-        min_frames: least number of frames to sample, where the clip has as many.
+        min_frames: least number of frames to sample, where the video has as many.
         max_frames: greatest number of frames to sample.
     """
 
@@ -134,7 +134,7 @@ class VideoConfig(ImageConfig):
     def from_pretrained(cls, directory: str | Path) -> "VideoConfig":
         """Reads `processor_config.json`, `video_preprocessor_config.json` or `preprocessor_config.json`, in this order.
 
-        The pixel limits in the last are those of stills, so a clip takes only its geometry and keeps its own limits.
+        The pixel limits in the last are those of images, so a video takes only its geometry and keeps its own limits.
 
         Raises:
             FileNotFoundError: the directory holds none of them.
@@ -157,7 +157,7 @@ class AudioConfig:
         n_fft: samples a window.
         hop_length: samples from one frame to the next.
         feature_size: mel bands.
-        min_length: samples that a shorter clip is lengthened to with silence, which counts as heard.
+        min_length: samples that shorter audio is lengthened to with silence, which counts as audio.
     """
 
     sampling_rate: int = 16_000

@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
-from processors.access import DEFAULT_ACCESS, Access
 from processors.config import MOST_PIXELS, ImageConfig
-from processors.decode_image import ImageSource, open_image
+from processors.decode.image.decoder import ImageSource, open_image
 from processors.errors import InputError
-from processors.patches import normalise, resize_frame, smart_resize, write_patches
+from processors.io.access import DEFAULT_ACCESS, Access
+from processors.notebook import shown
+from processors.patches import normalise, write_patches
+from processors.resize import resize_frame, smart_resize
 
 C = TypeVar("C", bound=ImageConfig)
 
@@ -39,6 +41,12 @@ class ImageFeatures:
         patches, values = self.pixels.shape
         frames = self.pixels.reshape(patches, 3, 1, values // 3)
         return normalise(frames, self.config, self.config.temporal_patch_size).reshape(patches, -1)
+
+    @shown
+    def _repr_png_(self) -> bytes:
+        from processors.drawing.patches import patch_pictures
+
+        return next(patch_pictures(self, "image")).png()
 
 
 class ImageProcessor:
@@ -127,7 +135,7 @@ def with_pixel_limits(config: C, min_pixels: Any, max_pixels: Any) -> C:
         raise InputError("pixel_limits", f"min_pixels {low} and max_pixels {high}: needed is 1 <= min <= max")
     # The settings end where no picture goes; who asks for more than that as a maximum asks for no limit.
     if low > MOST_PIXELS:
-        raise InputError("pixel_limits", f"min_pixels {low} is more than any picture may have")
+        raise InputError("pixel_limits", f"min_pixels {low} is more than any image may have")
     return replace(config, min_pixels=low, max_pixels=min(high, MOST_PIXELS))
 
 

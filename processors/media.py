@@ -1,8 +1,8 @@
 """Encoded to decoded media: RGB levels or a mono waveform."""
 
-from processors.decode_audio import load_audio
-from processors.decode_image import load_image
-from processors.decode_video import load_video
-from processors.sniffing import sniff
+from processors.decode.audio.decoder import load_audio
+from processors.decode.image.decoder import load_image
+from processors.decode.video.decoder import load_video
+from processors.io.sniffing import sniff
 
 __all__ = ["load_audio", "load_image", "load_video", "sniff"]

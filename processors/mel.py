@@ -1,4 +1,4 @@
-"""Waveforms to log-mel spectrograms, as Whisper's feature extractor makes them for one clip alone."""
+"""Waveforms to log-mel spectrograms, as Whisper's feature extractor makes them for one item alone."""
 
 from functools import lru_cache
 from typing import Any
@@ -24,10 +24,10 @@ _MOST_LENGTH, _MOST_VALUES = 1 << 26, 16
 def log_mel(
     waveform: Float32[np.ndarray, "samples"], config: AudioConfig | None = None
 ) -> Float32[np.ndarray, "bands frames"]:
-    """Log-mel spectrogram of a clip of any length: `samples // hop_length` frames, `min_length` samples at least.
+    """Log-mel spectrogram of audio of any length: `samples // hop_length` frames, `min_length` samples at least.
 
     Power of centred, reflected, Hann-windowed frames; Slaney's mel bands up to 8 kHz; decimal logarithm, floored eight
-    decades under the loudest band of the clip; shifted and scaled to about -1..1. Robust Speech Recognition via
+    decades under the loudest band; shifted and scaled to about -1..1. Robust Speech Recognition via
     Large-Scale Weak Supervision (Radford et al., 2022), section 2.2. Windowing and bands are in float32, as in the
     reference; the transform is in float64, which halves the distance to it for 1 ms in 30 s of audio.
 

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, UInt8
 
-from processors.access import DEFAULT_ACCESS, Access
 from processors.config import VideoConfig
-from processors.decode_video import VideoSource, open_video
+from processors.decode.video.decoder import VideoSource, open_video
+from processors.decode.video.sampled_frames import SampledFrames
 from processors.errors import InputError
 from processors.frame_sampling import Count, Rate, with_frame_limits
 from processors.image import with_pixel_limits
-from processors.patches import frame_size, normalise, resize_frame, write_patches
-from processors.sampled_frames import SampledFrames
-from processors.waveform import bounded, joined
-
-AUDIO_RATE = 16_000
+from processors.io.access import DEFAULT_ACCESS, Access
+from processors.notebook import shown
+from processors.patches import normalise, write_patches
+from processors.resize import frame_size, resize_frame
+from processors.waveform import AUDIO_RATE, bounded, joined
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,12 @@ class VideoFeatures:
         """Return rescaled and normalised patches, equal to the reference's."""
         patches, values = self.pixels.shape
         return normalise(self.pixels.reshape(patches, 3, 1, values // 3), self.config).reshape(patches, values)
+
+    @shown
+    def _repr_png_(self) -> bytes:
+        from processors.drawing.contact_sheet import contact_sheet
+
+        return contact_sheet(self, "video").png()
 
 
 class VideoProcessor:

@@ -8,9 +8,11 @@ import numpy as np
 from jaxtyping import Float32
 
 from processors.errors import InputError
-from processors.limits import Limits
+from processors.io.limits import Limits
 
 MIN_RATE, MAX_RATE = 1_000, 768_000
+AUDIO_RATE = 16_000
+"""Samples a second of a video's audio."""
 MAX_CHANNELS = 64
 MAX_LEVEL = 16.0
 """Full scale is 1. Floating audio that was mastered or mixed too hot goes a few times over; integers stored as floats

@@ -1,20 +1,15 @@
 """Fixtures of the processors' tests: golden arrays, and media written on the fly."""
 
-import importlib.util
 import io
-import sys
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+from tests.golden import processors_inputs
 
-# The plain module beside the tests; not by sys.path, as in the conftest above.
-_spec = importlib.util.spec_from_file_location("odd_audio", Path(__file__).parent / "odd_audio.py")
-sys.modules["odd_audio"] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(sys.modules["odd_audio"])
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(scope="session")
@@ -33,10 +28,7 @@ def golden():
 @pytest.fixture(scope="session")
 def inputs():
     """The module that makes the inputs of the golden arrays."""
-    spec = importlib.util.spec_from_file_location("processors_inputs", GOLDEN / "processors_inputs.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return processors_inputs
 
 
 def numbered_frame(number, width, height):

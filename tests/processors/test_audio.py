@@ -64,6 +64,14 @@ def test_blocks_leave_no_trace(samples, block, seed):
         assert np.abs(log_mel(sound) - whole).max() <= 1e-6
 
 
+@given(st.integers(20, 60), st.integers(-19, 60), st.integers(1, 78))
+def test_both_ends_are_reflected(samples, start, stop):
+    sound = np.arange(samples, dtype=np.float32)
+    start, stop = min(start, samples - 1), min(max(start + 1, stop), 2 * samples - 1)
+    want = np.pad(sound, (19, samples - 1), mode="reflect")[19 + start : 19 + stop]
+    np.testing.assert_array_equal(mel_module._reflected(sound, start, stop), want)
+
+
 @given(st.integers(201, 5_000))
 def test_frames_are_whole_hops(samples):
     assert log_mel(np.ones(samples, np.float32)).shape == (128, samples // 160)

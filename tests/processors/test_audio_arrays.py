@@ -7,10 +7,10 @@ import threading
 import ml_dtypes
 import numpy as np
 import pytest
-from odd_audio import RATE, tone, written
 
 from processors import AudioConfig, AudioProcessor, InputError, load_audio
 from processors.mel import log_mel
+from tests.processors.odd_audio import RATE, tone, written
 
 SOUND = tone(0.25)
 INTEGERS = (SOUND * 32767).round().astype(np.int16)

@@ -6,7 +6,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from odd_audio import (
+
+from processors import Access, AudioProcessor, Deadline, InputError, Limits, load_audio
+from processors.decode.audio import decoder as decode_audio
+from processors.decode.audio import mpeg_frames
+from processors.decode.audio.decoder import audio_blocks
+from tests.processors.odd_audio import (
     RATE,
     chunk,
     flac_silence,
@@ -22,9 +27,6 @@ from odd_audio import (
     with_total,
     written,
 )  # fmt: skip
-
-from processors import Access, AudioProcessor, Deadline, InputError, Limits, decode_audio, load_audio, mpeg_frames
-from processors.decode_audio import audio_blocks
 
 SOUND = tone(0.5)
 PCM = (SOUND * 32767).round().astype("<i2").tobytes()
@@ -213,6 +215,12 @@ def test_counting_stops_when_the_time_is_up(form, monkeypatch):
     stream = io.BytesIO(written(noise(30), form=form))
     blocks = decode_audio._decode(stream, "it", RATE, Access(deadline=deadline), None)
     assert refusal_of(lambda: next(blocks)) == "cancelled"
+
+
+@pytest.mark.parametrize("seconds", [0, 0.0, -1, float("nan")])
+def test_a_deadline_lies_ahead(seconds):
+    assert refusal_of(lambda: Deadline(seconds)) == "bad_deadline"
+    assert refusal_of(lambda: load_audio(noise(1), RATE, access=Access().of_call(deadline=seconds))) == "bad_deadline"
 
 
 def test_reading_stops_when_the_time_is_up():

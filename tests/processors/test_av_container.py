@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from processors import InputError, VideoProcessor, load_audio, load_video
-from processors.container_format import container_format
+from processors.decode.container.format import container_format
 
 av = pytest.importorskip("av")
 
@@ -222,7 +222,7 @@ FOLLOWING = {
 
 
 def test_no_bytes_choose_a_demuxer_that_opens_others(canary):
-    from processors import container_format as formats
+    from processors.decode.container import format as formats
 
     by_rule = {"mpeg", "mpegvideo", "m4v", "vc1", "hevc", "h264", "mpegts", "mp3", "aac", "loas", "ac3", "eac3", "mxf"}
     names = (

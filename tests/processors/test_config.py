@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from processors import AudioConfig, AudioProcessor, ImageConfig, ImageProcessor, VideoConfig, VideoProcessor
+from processors.io.bounded_json import SMALL
 
 FLAT = {  # the one file of the released Qwen3-Omni checkpoints
     "dither": 0.0,
@@ -150,6 +151,30 @@ def test_what_is_not_supported_is_refused_by_name(config, settings, name):
         config.from_dict(settings)
 
 
+def test_one_frame_is_enough_of_a_video():
+    config = VideoConfig.from_dict({"min_frames": 1, "max_frames": 1})
+    assert (config.min_frames, config.max_frames) == (1, 1)
+    for name in ("min_frames", "max_frames"):
+        with pytest.raises(ValueError, match=rf"^{name} is 0; supported: whole numbers of at least 1"):
+            VideoConfig.from_dict({"min_frames": 1, "max_frames": 1, name: 0})
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_settings_are_numbers_that_can_be_computed_with(word, tmp_path):
+    (tmp_path / "preprocessor_config.json").write_text(f'{{"min_pixels": {word}}}', "utf-8")
+    with pytest.raises(ValueError, match=rf"^preprocessor_config.json is not JSON that can be used: {word} in it is "):
+        ImageConfig.from_pretrained(tmp_path)
+
+
+def test_a_file_of_settings_is_read_whole_or_refused(tmp_path):
+    path = tmp_path / "preprocessor_config.json"
+    path.write_bytes(b'{"patch_size": 14}'.ljust(SMALL.bytes))
+    assert ImageConfig.from_pretrained(tmp_path).patch_size == 14
+    path.write_bytes(b'{"patch_size": 14}'.ljust(SMALL.bytes + 1))
+    with pytest.raises(ValueError, match="longer than"):
+        ImageConfig.from_pretrained(tmp_path)
+
+
 def test_a_folder_without_settings_is_refused(tmp_path):
     for config in (ImageConfig, VideoConfig, AudioConfig):
         with pytest.raises(FileNotFoundError, match=r"preprocessor_config\.json"):
@@ -158,13 +183,9 @@ def test_a_folder_without_settings_is_refused(tmp_path):
 
 def test_importing_is_light():
     code = """
-import sys, time
-import numpy, PIL.Image
-begin = time.perf_counter()
+import sys
 import processors
-took = time.perf_counter() - begin
 heavy = {"jax", "av", "scipy", "soundfile", "soxr", "librosa", "torch", "omni", "encoders"} & set(sys.modules)
 assert not heavy, heavy
-assert took < 3, took
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from processors import InputError, VideoProcessor, decode_video, load_audio, load_video
+from processors import InputError, VideoProcessor, load_audio, load_video
+from processors.decode.video import decoder as decode_video
 
 av = pytest.importorskip("av")
 
@@ -222,6 +223,16 @@ def test_one_packet_lost_of_a_transport_stream(noisy):
         if place > len(packets) // 2 and not packet[1] & 0x40 and packet[2] == 0 and packet[1] & 0x1F == 1
     )  # fmt: skip
     assert code_of(b"".join(packets[:middle] + packets[middle + 1 :])) == "video_corrupt"
+
+
+@pytest.mark.parametrize("first", [2, 5, 10, 25, 100])
+@pytest.mark.parametrize("fill", [b"\0", b"\xff"])
+def test_a_hole_in_a_transport_stream(first, fill, noisy):
+    """Also among its first packets, by which it is known to be one."""
+    data = noisy("transport")
+    for count in (1, 4):
+        hole = fill * (188 * count)
+        assert code_of(data[: 188 * first] + hole + data[188 * (first + count) :]) == "video_corrupt"
 
 
 def test_tables_of_a_transport_stream_may_be_thinned_out(noisy):

@@ -12,24 +12,30 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from processors import (
-    Access,
-    Deadline,
-    InputError,
-    Limits,
-    VideoConfig,
-    VideoProcessor,
-    decoder_pool,
-    load_audio,
-    load_video,
-)
-from processors.decode_audio_track import audio_track_blocks
-from processors.decode_video import open_video
-from processors.sources import open_source
+from processors import Access, Deadline, InputError, Limits, VideoConfig, VideoProcessor, load_audio, load_video
+from processors.decode import pool as decoder_pool
+from processors.decode import process as decoder_process
+from processors.decode.audio.track import audio_track_blocks
+from processors.decode.video.decoder import open_video
+from processors.io.sources import FileByPosition, open_source
 
 pytest.importorskip("av")
 
 APART = Access(isolate=True)
+
+
+def test_a_file_read_by_position_starts_where_it_was_told(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(10)))
+    with path.open("rb") as held:
+        held.seek(7)
+        file = FileByPosition(held.fileno())
+        assert file.read(3) == b"\x00\x01\x02"
+        assert (file.seek(0), file.read(1)) == (0, b"\x00")
+        assert (file.seek(-9, 1), file.read(1)) == (0, b"\x00")
+        assert (file.seek(2, 1), file.read(1)) == (3, b"\x03")
+        assert (file.seek(-1, 2), file.read()) == (9, b"\x09")
+        assert held.tell() == 7
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +47,14 @@ def media(video_file):
 
 @pytest.fixture(autouse=True, scope="module")
 def _no_process_is_left():
+    """Neither of these tests, nor to them."""
+    decoder_pool.end_decoders()
     yield
     decoder_pool.end_decoders()
 
 
 def the_process():
-    """The one that a session holds or the pool keeps: the youngest child that runs the decoder."""
+    """The one that the pool would lend next."""
     return decoder_pool._idle[-1].process
 
 
@@ -156,6 +164,16 @@ def test_memory_and_files_are_bounded(media, video_file):
         )
     assert refusal.value.code == "video_too_large"
     assert len(load_video(media, num_frames=2, access=APART)) == 2
+
+
+def test_where_a_process_cannot_tell_its_size_the_libraries_have_room(monkeypatch):
+    def fail(*args, **options):
+        raise FileNotFoundError
+
+    told = decoder_process._address_space()
+    monkeypatch.setattr(decoder_process, "open", fail, raising=False)
+    # Python with NumPy and FFmpeg takes some hundred megabytes of addresses before it decodes anything.
+    assert told > 1 << 26 and decoder_process._address_space() >= 1 << 28
 
 
 def test_threads_have_a_process_each(media):

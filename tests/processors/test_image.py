@@ -3,6 +3,7 @@
 import base64
 import io
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from processors import ImageConfig, ImageProcessor, InputError, load_image, load_video, smart_resize
+from processors import ImageConfig, ImageProcessor, InputError, VideoConfig, load_image, load_video, smart_resize
 from processors.patches import write_patches
+from processors.resize import frame_size
 
 NAMES = ["photo", "odd", "tiny", "dot", "wide", "tall", "exact", "half", "shrunk", "grown"]
 
@@ -41,6 +43,17 @@ def test_sizes_are_multiples_within_the_limits(height, width, low, span):
     assert rows * columns <= config.max_pixels or min(rows, columns) == 32 or rows * columns <= 4 * config.min_pixels
     # Shrinking rounds down, and begins where the sides, rounded to blocks, go over: then an area may end under them.
     assert rows * columns >= config.min_pixels or round(height / 32) * round(width / 32) * 32**2 > config.max_pixels
+
+
+@pytest.mark.parametrize("side", [1, 7, 40])
+def test_one_side_may_be_200_times_the_other_and_no_more(side):
+    video = VideoConfig(clip_limits=True)
+    for call in (partial(smart_resize, config=ImageConfig()), partial(frame_size, 2, config=video)):
+        for turn in (1, -1):
+            assert min(call(*(side, 200 * side)[::turn])) >= 32
+            with pytest.raises(InputError) as refusal:
+                call(*(side, 200 * side + 32)[::turn])
+            assert refusal.value.code == "aspect_ratio"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -24,7 +24,7 @@ from processors import (
     load_image,
     load_video,
 )
-from processors.sources import read_source
+from processors.io.sources import read_source
 
 SAFETY = Path(__file__).parents[2] / "docs" / "safety.md"
 UNITS = {"MiB": 1 << 20, "GiB": 1 << 30, "hours": 3600}

@@ -4,7 +4,9 @@ from functools import cache
 
 import numpy as np
 import pytest
-from odd_audio import (
+
+from processors import InputError, load_audio
+from tests.processors.odd_audio import (
     ID3V1,
     LYRICS,
     RATE,
@@ -26,8 +28,6 @@ from odd_audio import (
     with_total,
     written,
 )  # fmt: skip
-
-from processors import InputError, load_audio
 
 SOUND = tone(0.5)
 PCM = (SOUND * 32767).round().astype("<i2").tobytes()

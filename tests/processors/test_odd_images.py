@@ -9,23 +9,16 @@ import time
 import tracemalloc
 import warnings
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
-from processors import (
-    Access,
-    Deadline,
-    ImageConfig,
-    ImageProcessor,
-    InputError,
-    Limits,
-    image_arrays,
-    image_colours,
-    image_structure,
-    load_image,
-)
+from processors import Access, Deadline, ImageConfig, ImageProcessor, InputError, Limits, load_image
+from processors.decode.image import arrays as image_arrays
+from processors.decode.image import colours as image_colours
+from processors.decode.image import structure as image_structure
 from processors.image import with_pixel_limits
 
 RED, LIME, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
@@ -686,6 +679,36 @@ def test_pillows_own_limit_neither_warns_nor_changes(form, most, monkeypatch):
     assert most == Image.MAX_IMAGE_PIXELS
 
 
+def test_a_png_may_lack_its_end():
+    np.testing.assert_array_equal(load_image(PNG[:-12]), load_image(PNG))
+    with pytest.raises(InputError):
+        load_image(PNG[:-13])  # and none of its pixels
+
+
+@pytest.mark.parametrize("data", [JPEG, GREY_JPEG], ids=["colour", "grey"])
+def test_an_end_mark_makes_no_half_jpeg_whole(data):
+    for share in (0.5, 0.8):
+        with pytest.raises(InputError) as refusal:
+            load_image(data[: int(len(data) * share)] + b"\xff\xd9")
+        assert refusal.value.code == "image_corrupt"
+
+
+@pytest.mark.parametrize("frame", [(1, 0, 7, 8), (0, 1, 8, 7), (0, 0, 7, 8), (0, 0, 8, 7), (0, 0, 8, 8)])
+def test_what_a_frame_of_a_gif_does_not_cover_is_white(frame):
+    left, top, width, height = frame
+    want = np.full((8, 8, 3), 255, np.uint8)
+    want[top : top + height, left : left + width] = RED
+    np.testing.assert_array_equal(load_image(gif((8, 8), frame)), want)
+
+
+def test_the_orientation_in_a_long_text_of_a_png_is_read():
+    """Editing programs write histories of hundreds of kilobytes into XMP."""
+    info = PngImagePlugin.PngInfo()
+    xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d>{" " * 900_000}</d><d tiff:Orientation="6"/></x:xmpmeta>'
+    info.add_itxt("XML:com.adobe.xmp", xmp)
+    assert load_image(encoded(Image.new("RGB", (32, 16), "red"), pnginfo=info)).shape == (32, 16, 3)
+
+
 @pytest.mark.parametrize("form", ["PNG", "GIF", "TIFF", "JPEG", "WEBP", "AVIF"])
 def test_one_image_in_many_threads(form, tmp_path):
     path = tmp_path / "image"
@@ -741,6 +764,35 @@ def test_a_closed_image_is_called_closed(form, tmp_path):
     with pytest.raises(InputError) as refusal:
         load_image(lazy)
     assert refusal.value.code == "image_closed"
+
+
+class Bare:
+    """As much of a file as Pillow needs; whether it is closed it does not tell."""
+
+    def __init__(self, data):
+        self._file = io.BytesIO(data)
+        self.read, self.seek, self.tell = self._file.read, self._file.seek, self._file.tell
+
+
+class Broken(Image.Image):
+    """A picture of no file, which cannot be loaded."""
+
+    def load(self):
+        raise OSError("broken")
+
+
+def test_a_damaged_image_is_not_called_closed():
+    broken = Broken()
+    broken._size, broken._mode = (64, 64), "RGB"
+    with pytest.raises(InputError) as refusal:
+        load_image(broken)
+    assert refusal.value.code == "image_corrupt"
+    files: list[Any] = [Bare(JPEG[: len(JPEG) // 2]), io.BytesIO(JPEG[: len(JPEG) // 2]), Bare(JPEG)]
+    for file in files[:2]:
+        with pytest.raises(InputError) as refusal:
+            load_image(Image.open(file))
+        assert refusal.value.code == "image_corrupt"
+    assert load_image(Image.open(files[2])).shape == (64, 96, 3)
 
 
 @pytest.mark.parametrize("form", ["GIF", "TIFF", "WEBP", "PNG"])

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from processors import Access, InputError, VideoConfig, VideoProcessor, load_video
-from processors.decode_video import open_video
+from processors.decode.video.decoder import open_video
 
 av = pytest.importorskip("av")
 

@@ -11,8 +11,8 @@ import soundfile
 from PIL import Image
 
 from processors import InputError, load_image, sniff
-from processors.byte_window import ByteWindow
-from processors.sniffing import sniff_stream
+from processors.io.byte_window import ByteWindow
+from processors.io.sniffing import sniff_stream
 
 av = pytest.importorskip("av")
 

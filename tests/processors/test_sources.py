@@ -13,8 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from processors import Access, Deadline, InputError, Limits, Sources, load_image, policy
-from processors.sources import describe, open_source, read_source
+from processors import Access, Deadline, InputError, Limits, Sources, load_image
+from processors.io import policy
+from processors.io.sources import describe, open_source, read_source
 
 DATA = b"twelve bytes"
 RESOLVE = socket.getaddrinfo
@@ -29,12 +30,16 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Location", self.path.split("to=", 1)[1])
             self.end_headers()
             return
+        if self.path == "/nowhere":
+            self.send_response(302)
+            self.end_headers()
+            return
         if self.path.startswith("/drip"):
             self.send_response(200)
-            self.send_header("Content-Length", "100")
+            self.send_header("Content-Length", "1000")
             self.end_headers()
             with contextlib.suppress(OSError):
-                for _ in range(100):
+                for _ in range(1000):
                     self.wfile.write(b"x")
                     time.sleep(0.05)
             return
@@ -116,7 +121,7 @@ def test_what_cannot_be_read_is_refused(source, code):
     assert refused(source).code == code
 
 
-@pytest.mark.parametrize("path", ["/missing", "/short", "/br", "/moved?to=/moved?to=/moved?to=/moved"])
+@pytest.mark.parametrize("path", ["/missing", "/short", "/br", "/nowhere", "/moved?to=/moved?to=/moved?to=/moved"])
 def test_downloads_that_fail_are_refused(path, server):
     assert refused(server + path).code == "source_download"
 
@@ -210,13 +215,30 @@ def test_schemes_may_be_listed(server):
         assert refused(source, access).code == "source_scheme"
 
 
+@pytest.mark.parametrize("form", ["{}", "{}/", "{host}"])
+def test_the_environments_proxy_fetches(form, server, monkeypatch):
+    """It gets the whole address, knows names that nobody here does, and may itself be on a private network."""
+    asked = []
+    monkeypatch.setattr(Handler, "log_request", lambda self, *_: asked.append(self.requestline))
+    monkeypatch.setenv("http_proxy", form.format(server, host=server.removeprefix("http://")))
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert read_source("http://known.example/x?y", Access(sources=Sources(private=False))) == DATA
+    assert asked == ["GET http://known.example/x?y HTTP/1.1"]
+    monkeypatch.setenv("no_proxy", "known.example")
+    assert refused("http://known.example/x?y").code == "source_download"
+    monkeypatch.setenv("no_proxy", "")
+    assert refused("http://127.0.0.1/x", Access(sources=Sources(private=False))).code == "source_address"
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize("path", ["/drip", "/moved?to=/drip"])
 def test_a_drip_does_not_outlive_the_deadline(path, server):
     began = time.monotonic()
     limited = Access(Limits(fetch_seconds=0.3), Sources(private=True))
     assert refused(server + path, limited).code == "source_download"
     assert refused(server + path, Access(sources=Sources(private=True), deadline=Deadline(0.3))).code == "deadline"
-    assert time.monotonic() - began < 4.5  # the whole body takes five seconds
+    assert time.monotonic() - began < 40  # the whole body takes fifty seconds
 
 
 def test_a_fetch_is_cancelled_from_another_thread(server):
@@ -224,7 +246,7 @@ def test_a_fetch_is_cancelled_from_another_thread(server):
     threading.Timer(0.3, deadline.cancel).start()
     began = time.monotonic()
     assert refused(f"{server}/drip", Access(sources=Sources(private=True), deadline=deadline)).code == "cancelled"
-    assert time.monotonic() - began < 4.5
+    assert time.monotonic() - began < 40
 
 
 def test_a_silent_server_is_given_up():
@@ -284,6 +306,15 @@ def test_base64_in_the_forms_it_comes_in(form):
     assert "+" in padded and padded.endswith("==")
     forms = {"padded": padded, "bare": padded.rstrip("="), "safe": base64.urlsafe_b64encode(data).decode()}
     assert read_source(form.format(**forms, percent=padded.replace("+", "%2B").replace("=", "%3D"))) == data
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_base64_of_any_length_needs_no_padding(count):
+    data = bytes(range(count))
+    padded = base64.b64encode(data).decode()
+    for text in (padded, padded.rstrip("=")):
+        assert read_source(f"data:;base64,{text}") == data
+    assert refused(f"data:;base64,{padded.rstrip('=')[: 4 * (count // 3)]}A").code == "source_bad_data_uri"
 
 
 @pytest.mark.parametrize(

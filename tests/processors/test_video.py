@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from processors import InputError, VideoConfig, VideoProcessor, load_video
-from processors.decode_video import _on_screen
+from processors.decode.video.decoder import _on_screen
 from processors.frame_sampling import frame_count, sampled_rate, shown_at, spread
-from processors.patches import frame_size, smart_resize
+from processors.resize import frame_size, smart_resize
 from processors.video import VideoFeatures
 
 pytest.importorskip("av")
@@ -80,6 +80,47 @@ def test_sizes_by_the_area_of_all_frames_equal_qwen3_vls(golden):
     for frames, height, width, low, high, *size in golden("vl")["sizes"].tolist():
         config = VideoConfig(min_pixels=low, max_pixels=high, clip_limits=True)
         assert frame_size(frames, height, width, config) == tuple(size), (frames, height, width)
+
+
+@pytest.fixture(scope="module")
+def samplings(golden, inputs):
+    """For the two kinds of settings: what is asked of how many frames, the frames that are chosen, and their stamps."""
+    archive, found = golden("vl"), []
+    frames, times = (np.split(archive[name], archive[f"{name}_ends"][:-1]) for name in ("frames", "times"))
+    for place, case in enumerate(inputs.SAMPLINGS):
+        want = golden("videos")[f"sampling/{place}"]
+        found.append((VideoConfig(), case, want[want < case[0]], None))
+        found.append((VideoConfig.from_dict(QWEN3_VL), case, frames[place], times[place].tolist()))
+    return found
+
+
+def test_a_number_of_frames_is_chosen_as_by_the_reference(samplings):
+    least = np.zeros((1, 32, 32, 3), np.uint8)
+    for config, (total, rate, _, wanted), chosen, stamps in samplings:
+        if wanted is not None:
+            frames = np.broadcast_to(least, (total, *least.shape[1:]))
+            made = VideoProcessor(config)(frames, rate, wanted, min_pixels=1024)
+            np.testing.assert_array_equal(np.rint(made.timestamps * rate), chosen)
+            assert stamps is None or [f"{seconds:.1f}" for seconds in made.grid_timestamps] == stamps
+
+
+def test_a_rate_chooses_frames_of_a_file_as_by_the_reference(samplings, clip):
+    files = {
+        (total, rate): clip([0] * total, "avi", "mpeg4", rate=rate) for total in (5, 31, 100) for rate in (10, 24, 30)
+    }
+    for config, (total, rate, fps, wanted), chosen, _ in samplings:
+        if wanted is None and (total, rate) in files:
+            made = VideoProcessor(config)(files[total, rate], fps, min_pixels=1024)
+            np.testing.assert_array_equal(np.rint(made.timestamps * rate), chosen, err_msg=f"{total} {rate} {fps}")
+
+
+def test_videos_are_as_large_as_qwen3_vls(golden):
+    small = [row for row in golden("vl")["sizes"].tolist() if row[0] * max(row[1] * row[2], row[5] * row[6]) < 1 << 17]
+    assert len(small) > 90
+    for frames, height, width, low, high, *size in small:
+        config = VideoConfig(min_pixels=low, max_pixels=high, clip_limits=True)
+        made = VideoProcessor(config)(np.broadcast_to(np.uint8(0), (frames, height, width, 3)))
+        assert (16 * made.grid_thw[0, 1:]).tolist() == size, (frames, height, width)
 
 
 def test_a_file_is_sampled_up_to_its_last_frame(video_file, frame_numbers):
@@ -230,7 +271,7 @@ def test_paths_and_bytes_give_the_same(video_file, tmp_path):
 
 
 def test_no_more_than_one_frame_is_held(video_file):
-    from processors import decode_video
+    from processors.decode.video import decoder as decode_video
 
     held = most = 0
 

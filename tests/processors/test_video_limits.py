@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from processors import Access, Deadline, InputError, Limits, VideoConfig, VideoProcessor, load_audio, load_video
-from processors.decode_video import open_video
-from processors.frame_index import read_frame_index
+from processors.decode.video.decoder import open_video
+from processors.decode.video.frame_index import read_frame_index
 
 av = pytest.importorskip("av")
 
@@ -122,7 +122,7 @@ def test_bombs(name, clip):
 
 
 def test_frames_are_counted_in_tokens_before_any_is_decoded(clip, monkeypatch):
-    from processors import decode_video
+    from processors.decode.video import decoder as decode_video
 
     data = clip([50] * 60, size=(640, 640), options={"preset": "ultrafast"})
     monkeypatch.setattr(decode_video.FrameConverter, "__call__", lambda *_: pytest.fail("a frame was decoded"))

@@ -1,0 +1,1 @@
+"""Bytes to RGB frames or a mono waveform."""

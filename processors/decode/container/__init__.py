@@ -1,0 +1,1 @@
+"""Containers of video and audio: their structure, their clock, and FFmpeg."""

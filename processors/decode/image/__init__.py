@@ -1,0 +1,1 @@
+"""Images decoded: what their files promise, and upright RGB."""

@@ -1,0 +1,1 @@
+"""Videos decoded: which frames are kept, and the frames."""

@@ -1,0 +1,1 @@
+"""Bytes from anywhere: limits, sources, and what kind of medium they are."""
