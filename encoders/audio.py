@@ -10,9 +10,10 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Float32, Int32
 
-from encoders.attention import attend
 from encoders.config import AudioConfig
-from encoders.layers import LayerNorm, Linear, activation, matmul
+from encoders.nn.layers import LayerNorm, Linear, activation
+from encoders.nn.weights import matmul
+from encoders.ops.attention import attend
 from encoders.vision import Convolution
 
 _EPS = 1e-5

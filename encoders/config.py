@@ -5,26 +5,28 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from encoders.config_fields import UnsupportedField, check_fields, check_numbers, short
-from encoders.layers import activation
+from encoders.nn.layers import activation
 
 
 def _read(
-    cls: type, raw: Mapping[str, Any], part: str, fixed: Mapping[str, Any], aliases: Mapping[str, str]
+    cls: type,
+    raw: Mapping[str, Any],
+    part: str,
+    fixed: Mapping[str, Any],
+    aliases: Mapping[str, str],
+    read: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """The fields of a dataclass from a config.
 
-    A field that would change the numbers and has only one supported value must hold that value; see `check_fields` for
-    those that are not read. A field may come under its alias, the name that all of transformers' configs share.
+    A field of `fixed` has only one supported value; see `check_fields` for those that are not read. A field may come
+    under its alias, the name that all of transformers' configs share.
     """
     raw = dict(raw)
     for alias, name in aliases.items():
         if raw.get(alias) is not None and raw.setdefault(name, raw[alias]) != raw[alias]:
             raise ValueError(f"{alias} is {short(raw[alias])}, but {name}, which means the same, is {short(raw[name])}")
-    for name, value in fixed.items():
-        if raw.get(name) is not None and raw[name] != value:
-            raise UnsupportedField(f"{name} is {short(raw[name])}; supported: {value!r}")
     known = {field.name for field in fields(cls)}
-    check_fields(raw, part, {*known, *fixed, *aliases, "rope_parameters", "num_key_value_heads"})
+    check_fields(raw, part, {*known, *aliases, *read}, {name: (value,) for name, value in fixed.items()})
     return {name: value for name, value in raw.items() if name in known and value is not None}
 
 
@@ -122,6 +124,7 @@ class VisionConfig:
                 raise UnsupportedField(f"{name} is {short(rope[name])}; supported: 'axial'")
         if raw.get("rope_scaling"):
             raise UnsupportedField(f"rope_scaling is {short(raw['rope_scaling'])}; supported: to leave it out")
+        check_fields(rope, "vision config's rope_parameters", ("rope_type", "type", "rope_theta"))
         rest = {**raw, **_side(raw, "patch_size"), **_side(raw, "temporal_patch_size")}
         if "rope_theta" in rope:
             rest["rope_theta"] = rope["rope_theta"]
@@ -133,9 +136,10 @@ class VisionConfig:
             "attention_bias": True,
             "layer_norm_eps": 1e-6,
             "rms_norm_eps": 1e-6,
+            "num_key_value_heads": rest.get("num_heads") or rest.get("num_attention_heads") or cls.num_heads,
         }
         aliases = {"num_hidden_layers": "depth", "num_attention_heads": "num_heads"}
-        values = _read(cls, rest, "vision config", fixed, aliases)
+        values = _read(cls, rest, "vision config", fixed, aliases, ("rope_parameters", "rope_scaling"))
         levels = values.get("deepstack_visual_indexes", ())
         if not isinstance(levels, list | tuple) or not all(type(level) is int for level in levels):
             raise ValueError(f"deepstack_visual_indexes is {short(levels)}; supported: a list of whole numbers")
@@ -160,8 +164,8 @@ class AudioConfig:
         n_window_infer: mel frames of an attention window, a whole number of chunks.
         output_dim: width of the tokens, which is the decoder's.
         downsample_hidden_size: channels of the convolutions.
-        whole_chunks: whether a clip shorter than a chunk is padded to one as longer clips' last chunks are; if not, it
-            is convolved at its own length.
+        whole_chunks: whether audio shorter than a chunk is padded to one, as the last chunk of longer audio is; if
+            not, it is convolved at its own length.
     """
 
     num_mel_bins: int = 128
@@ -218,11 +222,9 @@ class AudioConfig:
             "hidden_size": "d_model",
             "max_position_embeddings": "max_source_positions",
         }
-        values = _read(cls, raw, "audio config", {"scale_embedding": False, "layer_norm_eps": 1e-5}, aliases)
-        heads = values.get("encoder_attention_heads", cls.encoder_attention_heads)
-        if raw.get("num_key_value_heads") not in (None, heads):
-            raise ValueError(f"num_key_value_heads is {raw['num_key_value_heads']!r}; supported: one a head, {heads}")
-        return cls(**values)
+        heads = raw.get("encoder_attention_heads") or raw.get("num_attention_heads") or cls.encoder_attention_heads
+        fixed = {"scale_embedding": False, "layer_norm_eps": 1e-5, "num_key_value_heads": heads}
+        return cls(**_read(cls, raw, "audio config", fixed, aliases))
 
 
 def downsampled(frames: int) -> int:

@@ -1,12 +1,14 @@
-"""One policy for the fields of config.json that no part of a model reads.
+"""One policy for the fields of settings that nothing reads.
 
-A field that would change what is computed is refused unless it has the value with which it does not; notes that
-programs leave there, and that say nothing of the numbers, are passed over; of all else a warning tells.
+Fields that would change what is computed, unless they have a value with which they do not, are told from notes that
+programs leave there and that say nothing of the numbers, and from all else. Of a config.json the first are refused; the
+notes are passed over; of all else a warning tells.
 """
 
 import math
 import warnings
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 # What transformers and other programs write beside the fields that matter: how to train, how to generate, bookkeeping.
@@ -65,6 +67,57 @@ class UnsupportedField(ValueError):
     """A field asks for something that no part of this library computes."""
 
 
+@dataclass(frozen=True)
+class FieldPolicy:
+    """What is known of the fields of one kind of file.
+
+    Attributes:
+        harmless: names of notes.
+        prefixes: what names of notes may begin with.
+        suffixes: what they may end with.
+        neutral: names of fields that would change what is computed -> values with which they do not.
+    """
+
+    harmless: Collection[str]
+    prefixes: tuple[str, ...]
+    suffixes: tuple[str, ...]
+    neutral: Mapping[str, tuple[Any, ...]]
+
+    def unread(
+        self, raw: Mapping[str, Any], known: Collection[str], only: Mapping[str, tuple[Any, ...]] | None = None
+    ) -> tuple[list[str], list[str]]:
+        """Return the names of fields that would change what is computed, and of those of which nothing is known.
+
+        Args:
+            raw: the fields.
+            known: names that are read.
+            only: names -> values with which alone they are computed; these precede `known` and `neutral`.
+        """
+        changing, unknown = [], []
+        for name, value in raw.items():
+            if only and name in only:
+                neutral = only[name]
+            elif name in known:
+                continue
+            else:
+                neutral = self.neutral.get(name)
+            if value is None or value in ([], {}, ""):
+                continue
+            if neutral is not None:
+                if not any(_same(value, one) for one in neutral):
+                    changing.append(name)
+            elif value != False and not self._is_note(name):  # noqa: E712  # 0 turns a field off as well
+                unknown.append(name)
+        return changing, unknown
+
+    def _is_note(self, name: str) -> bool:
+        return name in self.harmless or name.startswith(self.prefixes) or name.endswith(self.suffixes)
+
+
+# A token's id is of the part that lays prompts out, which reads those that it needs.
+CONFIG = FieldPolicy(_HARMLESS, _HARMLESS_PREFIXES, ("_token_id",), _NEUTRAL)
+
+
 def check_fields(
     raw: Mapping[str, Any], part: str, known: Collection[str], only: Mapping[str, tuple[Any, ...]] | None = None
 ) -> None:
@@ -79,25 +132,18 @@ def check_fields(
     Raises:
         UnsupportedField: a field would change what is computed.
     """
-    unknown = []
-    for name, value in raw.items():
-        allowed = {**_NEUTRAL, **(only or {})}.get(name)
-        if name in known and (only is None or name not in only):
-            continue
-        if allowed is not None:
-            if value is not None and not any(_same(value, one) for one in allowed) and value not in ([], {}, ""):
-                wanted = repr(allowed[0]) if allowed else "to leave it out"
-                raise UnsupportedField(f"{name}={short(value)} is not supported; supported is {wanted}")
-        elif not (_is_note(name) or value in (None, False, [], {}, "")):
-            unknown.append(name)
+    changing, unknown = CONFIG.unread(raw, known, only)
+    for name in changing:
+        allowed = {**_NEUTRAL, **(only or {})}[name]
+        wanted = repr(allowed[0]) if allowed else "to leave it out"
+        raise UnsupportedField(f"{name}={short(raw[name])} is not supported; supported is {wanted}")
     if unknown:
-        listed = ", ".join(name[:60] for name in unknown[:8]) + (", ..." if len(unknown) > 8 else "")
-        warnings.warn(f"config.json: fields of the {part} that nothing here reads: {listed}", stacklevel=2)
+        warnings.warn(f"config.json: fields of the {part} that nothing here reads: {listed(unknown)}", stacklevel=2)
 
 
-def _is_note(name: str) -> bool:
-    # A token's id is of the part that lays prompts out, which reads those that it needs.
-    return name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES) or name.endswith("_token_id")
+def listed(names: Collection[str]) -> str:
+    """The first of some names, for a message."""
+    return ", ".join(name[:60] for name in list(names)[:8]) + (", ..." if len(names) > 8 else "")
 
 
 def short(value: Any) -> str:

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from encoders.config import AudioConfig, VisionConfig
-from encoders.layers import LayerNorm, Linear, activation
+from encoders.nn.layers import LayerNorm, Linear, activation
 from encoders.vision import VisionHidden
 
 _EPS = 1e-6

@@ -9,10 +9,11 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Float32, Int32, Shaped
 
-from encoders.attention import attend
 from encoders.config import VisionConfig
-from encoders.layers import LayerNorm, Linear, activation, matmul
-from encoders.rotary import axial_rotation, rotate
+from encoders.nn.layers import LayerNorm, Linear, activation
+from encoders.nn.rotary import axial_rotation, rotate
+from encoders.nn.weights import matmul
+from encoders.ops.attention import attend
 
 _EPS = 1e-6
 _HALVES = (0.5, 0.5, 0.5)

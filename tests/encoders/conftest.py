@@ -2,7 +2,6 @@
 
 import functools
 import math
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import omni
 from encoders import AudioConfig, VisionConfig
-from omni.checkpoint import canonical_names, load_parameters
-from omni.loading import abstract_parts, read_config
-from omni.safetensors_file import open_tensors
-from processors import ImageConfig
 
 
 @pytest.fixture(scope="session")
@@ -96,12 +92,7 @@ def golden_towers(tiny_checkpoint):
 
     @functools.cache
     def load(dtype):
-        family, config = read_config(tiny_checkpoint)
-        parts = abstract_parts(replace(config, text=None), ImageConfig(), dtype)
-        stored = canonical_names(open_tensors(tiny_checkpoint), family)
-        sources = family.sources(replace(config, text=None))
-        load_parameters(parts, sources, stored, dtype=jnp.dtype(dtype), mesh=None, progress=False)
-        return parts
+        return omni.load(tiny_checkpoint, parts=("vision", "audio"), dtype=dtype).parts
 
     return load
 

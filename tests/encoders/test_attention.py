@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from load import relative_error
 
-from encoders import attention
-from encoders.attention import attend_in_blocks, attend_in_chunks
+from encoders.ops.attention import blocks
+from encoders.ops.attention.blocks import attend_in_blocks
+from encoders.ops.attention.chunks import attend_in_chunks
+from tests.golden.load import relative_error
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def rows():
 
 @pytest.mark.parametrize("most", [2 * 3 * 96 * 96, 2 * 3 * 96 * 40, 1])
 def test_blocks_equal_chunks_whatever_their_size(rows, most, monkeypatch):
-    monkeypatch.setattr(attention, "_BLOCK_SCORES", most)
+    monkeypatch.setattr(blocks, "_BLOCK_SCORES", most)
     found = np.asarray(jax.jit(lambda *values: attend_in_blocks(*values))(*rows))
     wanted = np.asarray(jax.jit(attend_in_chunks)(*rows))
     for row, n in enumerate((96, 41)):

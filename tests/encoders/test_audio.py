@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-import media
 import numpy as np
 import pytest
 from flax import nnx
-from load import relative_error
 
 from encoders import AudioConfig, AudioEmbedder, AudioTower
 from encoders.audio import DownsamplingConvolution, sinusoids
-from encoders.layout import AudioRows, audio_calls, audio_token_count
+from encoders.buckets import AudioRows, audio_calls, audio_token_count
 from processors import AudioProcessor
+from tests.golden import media
+from tests.golden.load import relative_error
 
 TOLERANCE = 5e-6  # relative L2 to the reference, which computes in float32 too
 

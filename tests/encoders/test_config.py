@@ -132,7 +132,7 @@ def test_rope_parameters_as_new_files_have_them(kind):
     ],
 )
 def test_an_unsupported_vision_value_is_named(raw, field, value):
-    with pytest.raises(ValueError, match=f"{field}.* {value}"):
+    with pytest.raises(ValueError, match=rf"{field}(=|.* ){value}"):
         VisionConfig.from_dict(raw)
 
 
@@ -148,14 +148,14 @@ def test_an_unsupported_vision_value_is_named(raw, field, value):
     ],
 )
 def test_an_unsupported_audio_value_is_named(raw, field, value):
-    with pytest.raises(ValueError, match=f"{field}.* {value}"):
+    with pytest.raises(ValueError, match=rf"{field}(=|.* ){value}"):
         AudioConfig.from_dict(raw)
 
 
 def test_a_patch_size_given_twice_may_be_given_once():
     """`spatial_patch_size` must agree with the patch size, which a file may leave to its default."""
     assert VisionConfig.from_dict({"spatial_patch_size": 16}) == VisionConfig()
-    with pytest.raises(ValueError, match="spatial_patch_size is 14"):
+    with pytest.raises(ValueError, match="spatial_patch_size=14"):
         VisionConfig.from_dict({"spatial_patch_size": 14})
 
 

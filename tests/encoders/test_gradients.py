@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from encoders import AudioTower, VisionTower
-from encoders.layout import AudioRows, VisionRows
+from encoders.buckets import AudioRows, VisionRows
 
 # A bias on every key moves all scores of a query alike, which the softmax does not see.
 WITHOUT_SLOPE = {"encoder.layers.self_attn.k_proj.bias"}

@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from load import relative_error
 from scipy.special import erf
 
-from encoders.attention import attend, attend_in_chunks
-from encoders.layers import LayerNorm, Linear, activation
+from encoders.nn.layers import LayerNorm, Linear, activation
+from encoders.nn.rotary import axial_rotation, rotate
+from encoders.ops.attention import attend
+from encoders.ops.attention.chunks import attend_in_chunks
 from encoders.projectors import PatchMerger
-from encoders.rotary import axial_rotation, rotate
 from encoders.vision import VisionMLP
+from tests.golden.load import relative_error
 
 
 def normal(*shape, seed=0):

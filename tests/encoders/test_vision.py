@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-import media
 import numpy as np
 import pytest
 from flax import nnx
-from load import relative_error
 
 from encoders import VisionConfig, VisionEmbedder, VisionEncoder, VisionTower
-from encoders.layout import VisionRows, vision_calls
+from encoders.buckets import VisionRows, vision_calls
 from processors import ImageProcessor, VideoProcessor
+from tests.golden import media
+from tests.golden.load import relative_error
 
 TOLERANCE = 5e-6  # relative L2 to the reference, which computes in float32 too; 1.5e-6 is reached
 

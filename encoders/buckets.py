@@ -2,7 +2,7 @@
 
 Attention in the vision tower never leaves a frame, and in the audio tower never leaves its window. So a frame, or a
 window, is one row, padded on the right to one of a few lengths: no attention between rows to mask, no cost that grows
-with the square of a clip, and a bounded number of compiled programs whatever sizes come.
+with the square of its length, and a bounded number of compiled programs whatever sizes come.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -159,16 +159,16 @@ def vision_calls(
 
 
 def audio_token_count(frames: int, config: AudioConfig) -> int:
-    """Tokens of a clip: those of its whole chunks, and of the rest."""
+    """Tokens of audio: those of its whole chunks, and of the rest."""
     whole, rest = divmod(frames, config.chunk_frames)
     return whole * config.chunk_tokens + (downsampled(rest) if rest else 0)
 
 
 def audio_calls(mels: Sequence[Float32[np.ndarray, "bins _"]], config: AudioConfig) -> Iterator[Call]:
-    """Cuts clips into attention windows and groups windows of one padded length into calls.
+    """Cuts audio into attention windows and groups windows of one padded length into calls.
 
-    A clip of at least one whole chunk has its last chunk padded with zeros to a whole one; a shorter clip is so too
-    with `config.whole_chunks`, and else convolved at its own length. That is what the reference does with a clip alone.
+    Audio of at least one whole chunk has its last chunk padded with zeros to a whole one; shorter audio is so too
+    with `config.whole_chunks`, and else convolved at its own length, as the reference does with one item.
 
     Args:
         mels: log-mel spectrograms.

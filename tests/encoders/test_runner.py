@@ -24,7 +24,7 @@ from encoders import (
     VisionTokens,
     VisionTower,
 )
-from encoders.layout import audio_calls, vision_calls
+from encoders.buckets import audio_calls, vision_calls
 
 # Patches of four values of one frame, of eight of two; spectrograms of two bands.
 SEEN = VisionConfig(in_channels=1, patch_size=2)
@@ -201,7 +201,7 @@ def test_calls_are_made_one_ahead(monkeypatch):
             events.append("made")
             yield call
 
-    monkeypatch.setattr("encoders.embedders.vision_calls", spy)
+    monkeypatch.setattr("encoders.runner.vision_calls", spy)
     read = np.asarray
 
     def reading(a, *arguments, **options):
@@ -209,7 +209,7 @@ def test_calls_are_made_one_ahead(monkeypatch):
             events.append("read")
         return read(a, *arguments, **options)
 
-    monkeypatch.setattr("encoders.embedders.np.asarray", reading)
+    monkeypatch.setattr("encoders.runner.np.asarray", reading)
     VisionEmbedder(Looker(levels=0)).encode(np.zeros((96, 4), np.uint8), np.asarray([(4, 4, 6)], np.int32))
     assert events == ["made", "made", "read", "made", "read", "made", "read", "read"]
 
@@ -231,12 +231,14 @@ def test_what_does_not_fit_is_refused():
         AudioEmbedder(Listener()).encode([np.zeros((3, 10), np.float32)])
 
 
-def test_weights_are_taken_as_they_are():
+def test_each_call_uses_the_weights_of_its_time():
     tower = Looker()
     embedder, pixels, grid = VisionEmbedder(tower), np.full((4, 4), 7, np.uint8), np.asarray([(1, 2, 2)], np.int32)
-    tower.scale.set_value(jnp.float32(3))
     assert embedder.encode(pixels, grid)[0].tokens == 7
-    assert VisionEmbedder(tower).encode(pixels, grid)[0].tokens == 21
+    tower.scale.set_value(jnp.float32(3))
+    assert embedder.encode(pixels, grid)[0].tokens == 21
+    tower.scale = nnx.Param(jnp.float32(2))
+    assert embedder.encode(pixels, grid)[0].tokens == 14
     assert len(programs) == 1  # for other weights, the same program
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 
+from encoders.nn.platform import platform
+
 # Weights up to which a part is small: more than the demo has, and far fewer than any part that is published.
 _SMALL = 8_000_000
 # Of LLVM: the demo's programs are ready in two thirds of the time, and a tenth slower.
@@ -35,5 +37,5 @@ class Program:
 
     def __call__(self, small: bool, *arguments: Any) -> Any:
         """Calls the form for small parts, or the other."""
-        quick = small and jax.default_backend() == "cpu"
+        quick = small and platform() == "cpu"
         return (self._quick if quick else self._whole)(*arguments)

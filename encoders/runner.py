@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Float32, Int32, Shaped
 
-from encoders.layout import Call, audio_calls, vision_calls
-from encoders.programs import Program, is_small
+from encoders.buckets import Call, audio_calls, vision_calls
+from encoders.nn.compile import Program, is_small
+from encoders.nn.context import in_own_context
+from encoders.nn.module_weights import Weights
+from encoders.nn.platform import platform
 from encoders.towers import AudioTower, VisionTower
 
 # Patches in one call, where several frames go together. On the CPU one frame at a time is as fast.
@@ -18,7 +20,7 @@ _ROWS_AT_ONCE = 8192
 
 
 class VisionEmbedding(NamedTuple):
-    """Tokens of one picture or clip, on the host.
+    """Tokens of one image or video, on the host.
 
     Attributes:
         tokens: in the order the decoder reads them, frame after frame.
@@ -30,14 +32,14 @@ class VisionEmbedding(NamedTuple):
 
 
 class VisionEmbedder:
-    """Runs a vision tower.
+    """Runs a vision tower; each call uses the weights that the tower has when it begins.
 
     Args:
-        tower: its weights are taken as they are now.
+        tower: the vision tower.
     """
 
     def __init__(self, tower: VisionTower):
-        self.config = tower.config
+        self.tower, self.config = tower, tower.config
         self._runner = _Runner(tower)
 
     @property
@@ -46,14 +48,20 @@ class VisionEmbedder:
         return self._runner.programs
 
     @property
-    def weights(self) -> Any:
-        """The tower's parameters, as a tree of arrays."""
-        return self._runner.weights
+    def weights(self) -> list[Any]:
+        """The tower's arrays, as programs take them."""
+        return self._runner.weights.read()[1]
 
+    @property
+    def version(self) -> object:
+        """Another object after each edit of the tower."""
+        return self._runner.weights.version
+
+    @in_own_context
     def encode(
         self, pixels: Shaped[np.ndarray, "patches values"], grid_thw: Int32[np.ndarray, "media 3"]
     ) -> list[VisionEmbedding]:
-        """Encodes pictures and clips; each comes out the same whatever its neighbours.
+        """Encodes images and videos; each comes out the same whatever its neighbours.
 
         Args:
             pixels: patches of all media, one medium after another, as `PatchEmbed` takes them.
@@ -65,7 +73,7 @@ class VisionEmbedder:
         Raises:
             ValueError: the grids do not fit the patches.
         """
-        at_once = 1 if jax.default_backend() == "cpu" else _ROWS_AT_ONCE
+        at_once = 1 if platform() == "cpu" else _ROWS_AT_ONCE
         frames: dict[int, VisionEmbedding] = {}
         for call, found in self._runner.run(vision_calls(pixels, grid_thw, self.config, at_once)):
             tokens = np.asarray(found.tokens)
@@ -81,14 +89,14 @@ class VisionEmbedder:
 
 
 class AudioEmbedder:
-    """Runs an audio tower.
+    """Runs an audio tower; each call uses the weights that the tower has when it begins.
 
     Args:
-        tower: its weights are taken as they are now.
+        tower: the audio tower.
     """
 
     def __init__(self, tower: AudioTower):
-        self.config = tower.config
+        self.tower, self.config = tower, tower.config
         self._runner = _Runner(tower)
 
     @property
@@ -96,14 +104,20 @@ class AudioEmbedder:
         """How many programs have been compiled."""
         return self._runner.programs
 
+    @property
+    def version(self) -> object:
+        """Another object after each edit of the tower."""
+        return self._runner.weights.version
+
+    @in_own_context
     def encode(self, mels: Sequence[Float32[np.ndarray, "bins _"]]) -> list[Float32[np.ndarray, "_ width"]]:
-        """Encodes clips of any length; each comes out the same whatever its neighbours.
+        """Encodes audio of any length; each comes out the same whatever its neighbours.
 
         Args:
             mels: log-mel spectrograms.
 
         Returns:
-            The tokens of each clip.
+            The tokens of each.
 
         Raises:
             ValueError: a spectrogram is empty or has another number of bands.
@@ -125,9 +139,8 @@ class _Runner:
     """A tower's weights, and the programs compiled for it."""
 
     def __init__(self, tower: VisionTower | AudioTower):
-        self._graph, weights = nnx.split(tower)
-        self.weights = jax.tree.map(lambda a: a, weights)  # what split gives would follow the tower
-        self._small = is_small(self.weights)
+        self.weights = Weights(tower)
+        self._small = is_small(self.weights.read()[1])
         self._shapes: set[tuple] = set()
 
     @property
@@ -136,10 +149,11 @@ class _Runner:
 
     def run(self, calls: Iterable[Call]) -> Iterator[tuple[Call, Any]]:
         """Runs calls; the next is made ready on the host while the device works on the one before."""
+        graph, weights = self.weights.read()
         ahead: tuple[Call, Any] | None = None
         for call in calls:
             self._shapes.add(tuple((a.shape, a.dtype.name) for a in call.rows))
-            started = call, _apply(self._small, self._graph, self.weights, call.rows)
+            started = call, _apply(self._small, graph, weights, call.rows)
             if ahead is not None:
                 yield ahead
             ahead = started
@@ -148,7 +162,7 @@ class _Runner:
 
 
 def _applied(graph: Any, weights: Any, rows: Any) -> Any:
-    found = nnx.merge(graph, weights)(*rows)
+    found = graph.merge(weights)(*rows)
     return jax.tree.map(lambda a: a.astype(jnp.float32), found)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 
 from encoders import AudioConfig, VisionConfig
-from encoders.layout import (
+from encoders.buckets import (
     AUDIO_CHUNKS,
     AUDIO_ROWS,
     VISION_LENGTHS,

@@ -1,0 +1,1 @@
+"""Products that Numba compiles, for where XLA on the CPU is slower than the memory."""

@@ -1,0 +1,1 @@
+"""Operations with one name and several implementations."""
