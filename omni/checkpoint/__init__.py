@@ -1,0 +1,1 @@
+"""Checkpoint directories: found, checked, loaded and saved."""
