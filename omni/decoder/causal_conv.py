@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Float, Int, Int32
+from jaxtyping import Float, Int32
 
 _INITIALIZER = nnx.initializers.truncated_normal(0.02)
 
@@ -28,11 +28,9 @@ class CausalConv(nnx.Module):
         x: Float[jax.Array, "batch tokens channels"],
         tail: Float[jax.Array, "batch past channels"] | None = None,
         counts: Int32[jax.Array, "batch"] | None = None,
-        layer: Int[jax.Array, ""] | None = None,
     ) -> tuple[Float[jax.Array, "batch tokens channels"], Float[jax.Array, "batch past channels"]]:
-        """As `causal_conv`; `layer` says which weight, where this is a stack of layers."""
-        weight = self.weight[...] if layer is None else self.weight[layer]
-        return causal_conv(x, weight[:, 0], tail, counts)
+        """As the function `causal_conv`."""
+        return causal_conv(x, self.weight[...][:, 0], tail, counts)
 
 
 def causal_conv(

@@ -158,7 +158,7 @@ class TextConfig:
         return tuple(block for run in self.runs for block in run)
 
     @property
-    def own_head(self) -> bool:
+    def untied_head(self) -> bool:
         """Whether there is an output head that is not the embedding."""
         return self.output_head and not self.tie_word_embeddings
 

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Float, Int, Int32
+from jaxtyping import Float, Int32
 
-from encoders.layers import Linear
+from encoders.nn.layers import Linear
 from omni.decoder.causal_conv import CausalConv
-from omni.decoder.gated_delta import chunked_fast, recurrent
 from omni.decoder.norm import RMSNorm
+from omni.decoder.ops.gated_delta import gated_delta_rule
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,7 @@ class GatedDeltaNet(nnx.Module):
         self.out_proj = Linear(config.value_width, config.hidden_size, use_bias=False, rngs=rngs, dtype=dtype)
 
     @abstractmethod
-    def project(
-        self, x: Float[jax.Array, "batch tokens width"], layer: Int[jax.Array, ""] | None = None
-    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    def project(self, x: Float[jax.Array, "batch tokens width"]) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         """Queries, keys and values side by side as the convolution sees them [B, T, 2 K H + N U], the gate of the
         outputs z [B, T, N, U], and what writing b and forgetting a depend on [B, T, N]."""
 
@@ -112,7 +110,6 @@ class GatedDeltaNet(nnx.Module):
         x: Float[jax.Array, "batch tokens width"],
         state: GatedDeltaState | None = None,
         counts: Int32[jax.Array, "batch"] | None = None,
-        layer: Int[jax.Array, ""] | None = None,
     ) -> tuple[Float[jax.Array, "batch tokens width"], GatedDeltaState]:
         """Mixes each token with those before it.
 
@@ -120,7 +117,6 @@ class GatedDeltaNet(nnx.Module):
             x: normalised hidden states, padded on the right.
             state: what came before; None when nothing did.
             counts: real tokens of each row; all when None. Pads change neither the state nor another token.
-            layer: which weights, where this is a stack of layers.
 
         Returns:
             The mixed hidden states, and the state after the last real token of each row.
@@ -129,23 +125,20 @@ class GatedDeltaNet(nnx.Module):
         K, H = config.linear_num_key_heads, config.linear_key_head_dim
         if state is None:
             state = GatedDeltaState.create(config, x.shape[0], x.dtype)
-        qkv, z_BTNU, b_BTN, a_BTN = self.project(x, layer)
-        qkv, tail = self.conv1d(qkv, state.tail, counts, layer)
+        qkv, z_BTNU, b_BTN, a_BTN = self.project(x)
+        qkv, tail = self.conv1d(qkv, state.tail, counts)
         q, k, v = jnp.split(qkv, (config.key_width, 2 * config.key_width), axis=-1)
         q_BTKH, k_BTKH = (a.reshape(*x.shape[:2], K, H) for a in (q, k))
-        rule = recurrent if x.shape[1] == 1 else chunked_fast
-        out_BTNU, delta = rule(
-            q_BTKH, k_BTKH, v.reshape(z_BTNU.shape), *self._gates(b_BTN, a_BTN, layer), state.delta, counts=counts
+        out_BTNU, delta = gated_delta_rule(
+            q_BTKH, k_BTKH, v.reshape(z_BTNU.shape), *self._gates(b_BTN, a_BTN), state.delta, counts=counts
         )
-        gated = self.norm(out_BTNU, layer).astype(jnp.float32) * jax.nn.silu(z_BTNU.astype(jnp.float32))
-        out = self.out_proj(gated.astype(x.dtype).reshape(*x.shape[:2], -1), layer)
+        gated = self.norm(out_BTNU).astype(jnp.float32) * jax.nn.silu(z_BTNU.astype(jnp.float32))
+        out = self.out_proj(gated.astype(x.dtype).reshape(*x.shape[:2], -1))
         return out, GatedDeltaState(tail, delta)
 
-    def _gates(self, b_BTN: jax.Array, a_BTN: jax.Array, layer: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    def _gates(self, b_BTN: jax.Array, a_BTN: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The logarithm of what is kept of the state, and how much of the difference is written; in float32."""
-        A_log, dt_bias = (
-            (p[...] if layer is None else p[layer]).astype(jnp.float32) for p in (self.A_log, self.dt_bias)
-        )
+        A_log, dt_bias = (p[...].astype(jnp.float32) for p in (self.A_log, self.dt_bias))
         g = -jnp.exp(A_log) * jax.nn.softplus(a_BTN.astype(jnp.float32) + dt_bias)
         return g, jax.nn.sigmoid(b_BTN.astype(jnp.float32))
 
@@ -161,11 +154,9 @@ class SeparateGatedDeltaNet(GatedDeltaNet):
         self.in_proj_b = Linear(width, heads, use_bias=False, rngs=rngs, dtype=dtype)
         self.in_proj_a = Linear(width, heads, use_bias=False, rngs=rngs, dtype=dtype)
 
-    def project(
-        self, x: Float[jax.Array, "batch tokens width"], layer: Int[jax.Array, ""] | None = None
-    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        z_BTNU = self.in_proj_z(x, layer).reshape(*x.shape[:2], -1, self.config.linear_value_head_dim)
-        return self.in_proj_qkv(x, layer), z_BTNU, self.in_proj_b(x, layer), self.in_proj_a(x, layer)
+    def project(self, x: Float[jax.Array, "batch tokens width"]) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        z_BTNU = self.in_proj_z(x).reshape(*x.shape[:2], -1, self.config.linear_value_head_dim)
+        return self.in_proj_qkv(x), z_BTNU, self.in_proj_b(x), self.in_proj_a(x)
 
 
 class InterleavedGatedDeltaNet(GatedDeltaNet):
@@ -182,9 +173,7 @@ class InterleavedGatedDeltaNet(GatedDeltaNet):
         self.in_proj_qkvz = Linear(width, rows, use_bias=False, rngs=rngs, dtype=dtype)
         self.in_proj_ba = Linear(width, 2 * heads, use_bias=False, rngs=rngs, dtype=dtype)
 
-    def project(
-        self, x: Float[jax.Array, "batch tokens width"], layer: Int[jax.Array, ""] | None = None
-    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    def project(self, x: Float[jax.Array, "batch tokens width"]) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         B, T = x.shape[:2]
         K, H, U = (
             self.config.linear_num_key_heads,
@@ -192,8 +181,8 @@ class InterleavedGatedDeltaNet(GatedDeltaNet):
             self.config.linear_value_head_dim,
         )
         values = self.config.value_width // K
-        by_head = self.in_proj_qkvz(x, layer).reshape(B, T, K, -1)
+        by_head = self.in_proj_qkvz(x).reshape(B, T, K, -1)
         q, k, v, z = jnp.split(by_head, (H, 2 * H, 2 * H + values), axis=-1)
-        b, a = jnp.split(self.in_proj_ba(x, layer).reshape(B, T, K, -1), 2, axis=-1)
+        b, a = jnp.split(self.in_proj_ba(x).reshape(B, T, K, -1), 2, axis=-1)
         qkv = jnp.concatenate([part.reshape(B, T, -1) for part in (q, k, v)], axis=-1)
         return qkv, z.reshape(B, T, -1, U), b.reshape(B, T, -1), a.reshape(B, T, -1)

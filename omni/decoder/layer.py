@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Bool, Float, Int, Int32
 
 from omni.decoder.attention import SelfAttention
-from omni.decoder.cache import KVCache
+from omni.decoder.cache import HybridCache
 from omni.decoder.config import TextConfig
 from omni.decoder.depth import LayerKind
 from omni.decoder.gated_delta_net import GatedDeltaState, InterleavedGatedDeltaNet, SeparateGatedDeltaNet
@@ -44,10 +44,9 @@ class DecoderLayer(nnx.Module):
         slots: Int32[jax.Array, "batch tokens"],
         lengths: Int32[jax.Array, "batch"],
         real: Bool[jax.Array, "batch tokens"],
-        cache: KVCache | GatedDeltaState | None = None,
-        layer: Int[jax.Array, ""] | None = None,
+        cache: HybridCache | GatedDeltaState | None = None,
         place: Int[jax.Array, ""] | None = None,
-    ) -> tuple[Float[jax.Array, "batch tokens width"], KVCache | GatedDeltaState | None]:
+    ) -> tuple[Float[jax.Array, "batch tokens width"], HybridCache | GatedDeltaState | None]:
         """The hidden state after this layer, and what it remembers with the new tokens.
 
         Args:
@@ -57,17 +56,16 @@ class DecoderLayer(nnx.Module):
             lengths: filled slots of each row, the new tokens included.
             real: False for pads.
             cache: what came before: keys and values, or the state of a linear layer; None when nothing did.
-            layer: which weights, where this is a stack of layers.
             place: which layer of the keys and values.
         """
-        h = self.input_layernorm(x, layer)
+        h = self.input_layernorm(x)
         if self.is_linear:
-            assert not isinstance(cache, KVCache)
-            said, cache = self.linear_attn(h, cache, real.sum(-1, dtype=jnp.int32), layer)
+            assert not isinstance(cache, HybridCache)
+            said, cache = self.linear_attn(h, cache, real.sum(-1, dtype=jnp.int32))
         else:
             assert not isinstance(cache, GatedDeltaState)
-            said, cache = self.self_attn(h, rotation, slots, lengths, cache, layer, place)
+            said, cache = self.self_attn(h, rotation, slots, lengths, cache, place)
         x = x + said
-        h = self.post_attention_layernorm(x, layer)
-        said = self.mlp(h, real, layer) if isinstance(self.mlp, SparseMoeBlock) else self.mlp(h, layer)
+        h = self.post_attention_layernorm(x)
+        said = self.mlp(h, real) if isinstance(self.mlp, SparseMoeBlock) else self.mlp(h)
         return x + said, cache

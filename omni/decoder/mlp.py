@@ -5,9 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from encoders.layers import Linear
+from encoders.nn.layers import Linear
 
 
 class MLP(nnx.Module):
@@ -18,8 +18,6 @@ class MLP(nnx.Module):
         self.up_proj = Linear(width, hidden, use_bias=False, rngs=rngs, dtype=dtype)
         self.down_proj = Linear(hidden, width, use_bias=False, rngs=rngs, dtype=dtype)
 
-    def __call__(
-        self, x: Float[jax.Array, "*rows width"], layer: Int[jax.Array, ""] | None = None
-    ) -> Float[jax.Array, "*rows width"]:
-        """Keeps the shape; `layer` says which weights, where this is a stack of layers."""
-        return self.down_proj(jax.nn.silu(self.gate_proj(x, layer)) * self.up_proj(x, layer), layer)
+    def __call__(self, x: Float[jax.Array, "*rows width"]) -> Float[jax.Array, "*rows width"]:
+        """Keeps the shape."""
+        return self.down_proj(jax.nn.silu(self.gate_proj(x)) * self.up_proj(x))

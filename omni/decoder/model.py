@@ -12,11 +12,13 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Float, Int32
 
-from encoders.layers import Linear, matmul
-from omni.decoder.cache import KVCache
+from encoders.nn.layers import Linear
+from encoders.nn.weights import layer_of, matmul
+from omni.decoder.cache import HybridCache
 from omni.decoder.config import TextConfig
 from omni.decoder.depth import Block, Run
 from omni.decoder.layer import DecoderLayer
+from omni.decoder.media_rows import MediaRows
 from omni.decoder.norm import RMSNorm
 from omni.decoder.rotary import Rotation, rotation
 
@@ -32,7 +34,7 @@ class Embedding(nnx.Module):
 
     def __call__(self, ids: Int32[jax.Array, "*shape"]) -> Float[jax.Array, "*shape width"]:
         """The rows of tokens."""
-        return self.weight[...][ids]
+        return self.weight[ids]
 
 
 class TextDecoder(nnx.Module):
@@ -79,7 +81,7 @@ class TextDecoder(nnx.Module):
         self.norm = RMSNorm(
             config.hidden_size, config.rms_norm_eps, zero_centered=config.zero_centered_norms, dtype=dtype
         )
-        if config.own_head:
+        if config.untied_head:
             self.lm_head = Linear(config.hidden_size, config.vocab_size, use_bias=False, rngs=rngs, dtype=dtype)
 
     def embed(self, token_ids: Int32[jax.Array, "batch tokens"]) -> Float[jax.Array, "batch tokens width"]:
@@ -90,10 +92,10 @@ class TextDecoder(nnx.Module):
         self,
         x: Float[jax.Array, "batch tokens width"],
         positions: Float[jax.Array, "3 batch tokens"],
-        cache: KVCache | None,
+        cache: HybridCache | None,
         counts: Int32[jax.Array, "batch"],
-        deepstack: Float[jax.Array, "levels batch tokens width"] | None = None,
-    ) -> tuple[Float[jax.Array, "batch tokens width"], KVCache | None]:
+        media: MediaRows | None = None,
+    ) -> tuple[Float[jax.Array, "batch tokens width"], HybridCache | None]:
         """Reads tokens after those of the cache.
 
         Args:
@@ -102,8 +104,8 @@ class TextDecoder(nnx.Module):
             cache: what each row has read; it must have room for `counts` more tokens. None when nothing came before
                 and nothing will come after, as in training.
             counts: how many tokens of each row are real; the rest, on the right, are pads.
-            deepstack: added to the hidden state after the first layers, one level a layer; zeros for tokens that
-                have none.
+            media: whose deepstack levels are added to the hidden state after the first layers, one level a layer. Its
+                rows are in `x` already.
 
         Returns:
             The hidden state after the final norm, and the cache with the new tokens. Donate the cache to the jitted
@@ -113,45 +115,45 @@ class TextDecoder(nnx.Module):
             ValueError: more deepstack levels than layers.
         """
         depth = self.config.num_hidden_layers
-        if deepstack is not None and len(deepstack) > depth:
-            raise ValueError(f"{len(deepstack)} deepstack levels for num_hidden_layers={depth}")
+        if media is not None and media.levels is not None and len(media.levels) > depth:
+            raise ValueError(f"{len(media.levels)} deepstack levels for num_hidden_layers={depth}")
         reading, lengths_B = self._reading(x, positions, cache, counts)
         if cache is None:
-            return self.norm(self._read(x, reading, deepstack)), None
-        x, cache, _ = self._read_on(x, cache, reading, deepstack)
+            return self.norm(self._read(x, reading, media)), None
+        x, cache, _ = self._read_on(x, cache, reading, media)
         return self.norm(x), replace(cache, lengths=lengths_B)
 
     def states(
         self,
         x: Float[jax.Array, "batch tokens width"],
         positions: Float[jax.Array, "3 batch tokens"],
-        cache: KVCache,
+        cache: HybridCache,
         counts: Int32[jax.Array, "batch"],
-        deepstack: Float[jax.Array, "levels batch tokens width"] | None = None,
-    ) -> tuple[Float[jax.Array, "layers batch tokens width"], KVCache]:
+        media: MediaRows | None = None,
+    ) -> tuple[Float[jax.Array, "layers batch tokens width"], HybridCache]:
         """As a call, with the hidden state after every layer, deepstack's rows added, in place of the last alone."""
         reading, lengths_B = self._reading(x, positions, cache, counts)
-        _, cache, kept = self._read_on(x, cache, reading, deepstack, keep=True)
+        _, cache, kept = self._read_on(x, cache, reading, media, keep=True)
         # From steps and blocks of each run to layers: a run of several blocks goes through them in turn.
         layers = [number for run in self.config.runs for block in run for number in block.layers]
         return jnp.concatenate(kept)[np.argsort(layers)], replace(cache, lengths=lengths_B)
 
     def _reading(
-        self, x: jax.Array, positions: jax.Array, cache: KVCache | None, counts: jax.Array
+        self, x: jax.Array, positions: jax.Array, cache: HybridCache | None, counts: jax.Array
     ) -> tuple[Reading, jax.Array]:
         """What layers are told of the tokens, and the lengths of the rows with them."""
         config = self.config
         place_T = jnp.arange(x.shape[1])
         real_BT = place_T < counts[:, None]
         before_B = jnp.zeros_like(counts) if cache is None else cache.lengths
-        capacity = x.shape[1] if cache is None else cache.capacity
+        capacity = x.shape[1] if cache is None else cache.slots
         slots_BT = jnp.where(real_BT, before_B[:, None] + place_T, capacity).astype(jnp.int32)
         turns = rotation(positions, config.rotary_width, config.rope_theta, config.mrope_section)
 
         lengths_B = before_B + counts
         return (turns, slots_BT, lengths_B, real_BT), lengths_B
 
-    def _read(self, x: jax.Array, reading: Reading, deepstack: jax.Array | None) -> jax.Array:
+    def _read(self, x: jax.Array, reading: Reading, media: MediaRows | None) -> jax.Array:
         """Weights are the scan's inputs: each layer is copied out of its stack, and its gradient is written once."""
 
         def apply(graph: Any, weights: Any, x: jax.Array) -> jax.Array:
@@ -167,44 +169,43 @@ class TextDecoder(nnx.Module):
             def forward(x: jax.Array, scanned: Any, run: Run = run, graphs: Any = graphs) -> tuple[jax.Array, None]:
                 weights, i = scanned
                 for block, graph, own in zip(run, graphs, weights, strict=True):
-                    x = _add_level(apply(graph, own, x), deepstack, block, i)
+                    x = _add_level(apply(graph, own, x), media, block, i)
                 return x, None
 
             x, _ = self._scan(forward, x, (weights, jnp.arange(len(run[0].layers))))
         return x
 
     def _read_on(
-        self, x: jax.Array, cache: KVCache, reading: Reading, deepstack: jax.Array | None, *, keep: bool = False
-    ) -> tuple[jax.Array, KVCache, list[jax.Array]]:
+        self, x: jax.Array, cache: HybridCache, reading: Reading, media: MediaRows | None, *, keep: bool = False
+    ) -> tuple[jax.Array, HybridCache, list[jax.Array]]:
         """Weights are constants of the scan: each layer reads from its stack what it multiplies, and copies no more.
 
-        Keys and values are carried from layer to layer and written in place; a state is replaced whole, so it is an
-        input of its layer and an output. `keep` also gives what each block's layers left, one stack a block.
+        The cache is carried from layer to layer and written in place. `keep` also gives what each block's layers left,
+        one stack a block.
         """
-        states, filled, kept = iter(cache.states), [], []
-        carry = x, replace(cache, states=())
+        kept, linear = [], 0
+        carry = x, cache
         for run, stacks in self._runs():
 
-            def step(carry: Any, scanned: Any, run: Run = run, stacks: Any = stacks) -> tuple[Any, Any]:
+            def step(carry: Any, i: Any, run: Run = run, stacks: Any = stacks, linear: int = linear) -> tuple[Any, Any]:
                 x, cache = carry
-                i, before = scanned
-                after, before, reached = [], iter(before), []
+                reached = []
                 for block, stack in zip(run, stacks, strict=True):
+                    layer = layer_of(stack, i)
                     if block.kind.attention == "linear_attention":
-                        x, state = stack(x, *reading, next(before), i)
-                        after.append(state)
+                        x, state = layer(x, *reading, cache.state(linear, i))
+                        cache, linear = cache.keep_state(linear, i, state), linear + 1
                     else:
-                        x, cache = stack(x, *reading, cache, i, _at(block.places, i))
-                    x = _add_level(x, deepstack, block, i)
+                        x, cache = layer(x, *reading, cache, _at(block.places, i))
+                    x = _add_level(x, media, block, i)
                     reached.append(x)
-                return (x, cache), (tuple(after), tuple(reached) if keep else ())
+                return (x, cache), tuple(reached) if keep else ()
 
-            own = tuple(islice(states, sum(block.kind.attention == "linear_attention" for block in run)))
-            carry, (after, reached) = self._scan(step, carry, (jnp.arange(len(run[0].layers)), own))
-            filled += after
+            carry, reached = self._scan(step, carry, jnp.arange(len(run[0].layers)))
+            linear += sum(block.kind.attention == "linear_attention" for block in run)
             kept += reached
         x, cache = carry
-        return x, replace(cache, states=tuple(filled)), kept
+        return x, cache, kept
 
     def _runs(self) -> Iterator[tuple[Run, list[DecoderLayer]]]:
         """Each run of the depth, with the stack of each of its blocks."""
@@ -224,8 +225,8 @@ class TextDecoder(nnx.Module):
 
     def logits(self, hidden: Float[jax.Array, "*rows width"]) -> Float[jax.Array, "*rows vocabulary"]:
         """Scores of the next token, in float32."""
-        head = self.lm_head if self.config.own_head else self.embed_tokens
-        return matmul(hidden, head.weight[...])
+        head = self.lm_head if self.config.untied_head else self.embed_tokens
+        return matmul(hidden, head.weight.get_value())
 
 
 def _at(numbers: range, i: jax.Array) -> jax.Array:
@@ -233,10 +234,8 @@ def _at(numbers: range, i: jax.Array) -> jax.Array:
     return i if numbers.start == 0 and numbers.step == 1 else numbers.start + numbers.step * i
 
 
-def _add_level(x: jax.Array, deepstack: jax.Array | None, block: Block, i: jax.Array) -> jax.Array:
+def _add_level(x: jax.Array, media: MediaRows | None, block: Block, i: jax.Array) -> jax.Array:
     """Adds what deepstack has for the layer `i` of a block."""
-    if deepstack is None or block.layers[0] >= len(deepstack):
+    if media is None or media.levels is None or block.layers[0] >= len(media.levels):
         return x
-    layer = _at(block.layers, i)
-    level = deepstack[jnp.minimum(layer, len(deepstack) - 1)].astype(x.dtype)
-    return x + jnp.where(layer < len(deepstack), level, 0)
+    return media.add_level(x, _at(block.layers, i))

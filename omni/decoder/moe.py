@@ -5,12 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Bool, Float, Int, Int32
+from jaxtyping import Bool, Float, Int32
 
-from encoders.layers import Linear
+from encoders.nn.layers import Linear
 from omni.decoder.config import TextConfig
-from omni.decoder.experts import visit
 from omni.decoder.mlp import MLP
+from omni.decoder.ops.experts import visit
 
 
 class Experts(nnx.Module):
@@ -42,41 +42,33 @@ class SparseMoeBlock(nnx.Module):
             self.shared_expert_gate = Linear(config.hidden_size, 1, use_bias=False, rngs=rngs, dtype=dtype)
 
     def __call__(
-        self,
-        x: Float[jax.Array, "batch tokens width"],
-        real: Bool[jax.Array, "batch tokens"],
-        layer: Int[jax.Array, ""] | None = None,
+        self, x: Float[jax.Array, "batch tokens width"], real: Bool[jax.Array, "batch tokens"]
     ) -> Float[jax.Array, "batch tokens width"]:
         """Keeps the shape.
 
         Args:
             x: normalised hidden states.
             real: False for pads, which visit no expert.
-            layer: which weights, where this is a stack of layers.
         """
         x_TD, real_T1 = x.reshape(-1, x.shape[-1]), real.reshape(-1, 1)
-        weights_Tk, experts_Tk = self.route(x_TD, real_T1, layer)
+        weights_Tk, experts_Tk = self.route(x_TD, real_T1)
         out_TD = visit(
             jnp.where(real_T1, x_TD, 0),
             jnp.where(real_T1, experts_Tk, -1),
             jnp.where(real_T1, weights_Tk, 0),
-            self.experts.gate_up_proj[...],
-            self.experts.down_proj[...],
-            layer,
+            self.experts.gate_up_proj.get_value(),
+            self.experts.down_proj.get_value(),
         )
         if self.has_shared:
-            weight_T1 = jax.nn.sigmoid(self.shared_expert_gate(x_TD, layer).astype(jnp.float32))
-            out_TD = out_TD + weight_T1 * self.shared_expert(x_TD, layer)
+            weight_T1 = jax.nn.sigmoid(self.shared_expert_gate(x_TD).astype(jnp.float32))
+            out_TD = out_TD + weight_T1 * self.shared_expert(x_TD)
         return out_TD.astype(x.dtype).reshape(x.shape)
 
     def route(
-        self,
-        x: Float[jax.Array, "tokens width"],
-        real: Bool[jax.Array, "tokens 1"],
-        layer: Int[jax.Array, ""] | None = None,
+        self, x: Float[jax.Array, "tokens width"], real: Bool[jax.Array, "tokens 1"]
     ) -> tuple[Float[jax.Array, "tokens chosen"], Int32[jax.Array, "tokens chosen"]]:
         """The weights and ids of the chosen experts: softmax over all experts in float32, then the largest."""
-        probabilities_TE = jax.nn.softmax(self.gate(x, layer).astype(jnp.float32), axis=-1)
+        probabilities_TE = jax.nn.softmax(self.gate(x).astype(jnp.float32), axis=-1)
         weights_Tk, experts_Tk = jax.lax.top_k(probabilities_TE, self.top_k)
         if self.balance:
             pull_TE = self.balance * balance_gradient(experts_Tk, real, probabilities_TE.shape[-1])

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 
 class RMSNorm(nnx.Module):
@@ -23,13 +23,11 @@ class RMSNorm(nnx.Module):
         self.zero_centered = zero_centered
         self.eps = eps
 
-    def __call__(
-        self, x: Float[jax.Array, "*rows width"], layer: Int[jax.Array, ""] | None = None
-    ) -> Float[jax.Array, "*rows width"]:
-        """Keeps the shape and the dtype; `layer` says which weight, where this is a stack of norms."""
+    def __call__(self, x: Float[jax.Array, "*rows width"]) -> Float[jax.Array, "*rows width"]:
+        """Keeps the shape and the dtype."""
         x32 = x.astype(jnp.float32)
         scale = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.eps)
-        weight = self.weight[...] if layer is None else self.weight[layer]
+        weight = self.weight[...]
         if self.zero_centered:
             return (x32 * scale * (1 + weight.astype(jnp.float32))).astype(x.dtype)
         # Weights may be kept in float32 beside a hidden state of bfloat16.

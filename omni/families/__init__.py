@@ -1,7 +1,7 @@
 """One entry a family: which configuration it reads, and where each parameter lies in its files.
 
 Nothing outside this package branches on a model's name. A family names its tensors once, in the form the parameter tree
-has; `checkpoint.py` does the reading.
+has; `checkpoint/load.py` does the reading.
 """
 
 import difflib

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from omni.config import ModelConfig
-from omni.families.layouts import LayOut, on_a_clock
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Family:
         prefixes: tensor prefixes found in files -> canonical ones; the longest that fits wins.
         skipped: prefixes of tensors that belong to parts this library does not run (speech output).
         template: file name of the default chat template in omni/assets/templates.
-        lay_out: how a prompt with media is laid out.
+        layout: how a prompt tells the decoder of time: by `positions`, or by `timestamps` in words.
         saved_config: config.json -> config.json of a directory that lacks the skipped tensors.
     """
 
@@ -104,7 +103,7 @@ class Family:
     prefixes: Mapping[str, str]
     skipped: tuple[str, ...]
     template: str
-    lay_out: LayOut = on_a_clock
+    layout: Literal["positions", "timestamps"] = "positions"
     saved_config: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
 
     def canonical(self, name: str) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 from omni.config import ModelConfig
 from omni.decoder.config import TextConfig
 from omni.families.family import Family
-from omni.families.sources import sources
+from omni.families.tensor_names import sources
 
 
 def _read_text(raw: Mapping[str, Any]) -> ModelConfig:

@@ -9,9 +9,8 @@ from omni.config import ModelConfig, SpecialTokens
 from omni.decoder.config import TextConfig
 from omni.errors import CheckpointError
 from omni.families.family import Family, Source
-from omni.families.layouts import with_stamps
 from omni.families.qwen3_vl import TOKENS
-from omni.families.sources import VL_MERGERS, text_sources, vision_sources
+from omni.families.tensor_names import VL_MERGERS, text_sources, vision_sources
 
 # What the reference's text configs take for fields that a config.json leaves out.
 _DEFAULTS: Mapping[str, Any] = {
@@ -81,5 +80,5 @@ QWEN3_5 = Family(
     # Heads that guess several tokens ahead.
     skipped=("mtp.",),
     template="vl.jinja",
-    lay_out=with_stamps,
+    layout="timestamps",
 )

@@ -9,7 +9,7 @@ from omni.config import ModelConfig, SpecialTokens, TranscriptForm, section
 from omni.decoder.config import TextConfig
 from omni.errors import CheckpointError
 from omni.families.family import Family
-from omni.families.sources import sources
+from omni.families.tensor_names import sources
 
 # The languages that the published models name, by ISO code.
 _LANGUAGES = {

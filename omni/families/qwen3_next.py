@@ -7,7 +7,7 @@ from typing import Any
 from omni.config import ModelConfig
 from omni.decoder.config import TextConfig
 from omni.families.family import Family
-from omni.families.sources import sources
+from omni.families.tensor_names import sources
 
 # What the reference's `Qwen3NextConfig` takes for fields that a config.json leaves out.
 DEFAULTS: Mapping[str, Any] = {

@@ -8,7 +8,7 @@ from omni.config import ModelConfig, SpecialTokens, section
 from omni.decoder.config import TextConfig
 from omni.errors import CheckpointError
 from omni.families.family import Family
-from omni.families.sources import sources
+from omni.families.tensor_names import sources
 
 _TOKENS = ("image_token_id", "video_token_id", "audio_token_id", "audio_start_token_id", "audio_end_token_id")
 

@@ -8,8 +8,7 @@ from omni.config import ModelConfig, SpecialTokens
 from omni.decoder.config import TextConfig
 from omni.errors import CheckpointError
 from omni.families.family import Family, Source
-from omni.families.layouts import with_stamps
-from omni.families.sources import EXPERTS, VL_MERGERS, text_sources, vision_sources
+from omni.families.tensor_names import EXPERTS, ONE_BY_ONE, VL_MERGERS, text_sources, vision_sources
 
 # What the reference takes for a field that a file leaves out, where other families take something else.
 _VISION = {"out_hidden_size": 3584}
@@ -22,8 +21,12 @@ _MOE = {
     "moe_intermediate_size": 1408,
 }
 TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-# All experts of a layer in one tensor, [experts, in, out] as published; transformers 5 saves [experts, out, in].
-_FUSED = {name: Source(f"{EXPERTS}.{name}", stacked=1, transposed=True) for name in ("gate_up_proj", "down_proj")}
+# All experts of a layer in one tensor, [experts, in, out] as published; transformers 5 saves [experts, out, in]. Those
+# who quantise a model take experts apart.
+_FUSED = {
+    name: Source(f"{EXPERTS}.{name}", stacked=1, transposed=True, otherwise=ONE_BY_ONE[name])
+    for name in ("gate_up_proj", "down_proj")
+}
 
 
 def _read_vl(raw: Mapping[str, Any]) -> ModelConfig:
@@ -68,5 +71,5 @@ QWEN3_VL = Family(
     prefixes={"model.visual.": "visual.", "model.language_model.": "model.", "language_model.": "model."},
     skipped=(),
     template="vl.jinja",
-    lay_out=with_stamps,
+    layout="timestamps",
 )

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from omni.decoder import TextConfig, TextDecoder
+from omni.decoder.media_rows import MediaRows
 
 CONFIG = TextConfig(
     vocab_size=61,
@@ -79,6 +80,13 @@ def draw(decoder, batch, tokens, seed=0):
     x = jnp.asarray(dice.normal(size=(batch, tokens, decoder.config.hidden_size)), jnp.float32)
     positions = jnp.asarray(np.cumsum(dice.uniform(0, 3, (3, batch, tokens)), -1), jnp.float32)
     return x, positions
+
+
+def rows_of(deepstack):
+    """Levels [levels, batch, tokens, width] as a table that gives every token its own row."""
+    levels, batch, tokens, width = deepstack.shape
+    sources = 1 + jnp.arange(batch * tokens, dtype=jnp.int32).reshape(batch, tokens)
+    return MediaRows(jnp.zeros((batch * tokens, width)), deepstack.reshape(levels, -1, width), sources)
 
 
 def full(batch, tokens):

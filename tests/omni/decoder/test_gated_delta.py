@@ -1,5 +1,6 @@
 """The gated delta rule: three forms and one result, however the tokens are cut, padded and gated."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -8,12 +9,15 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import load
 import numpy as np
 import pytest
-from load import relative_error
 
-from omni.decoder.gated_delta import chunked, chunked_fast, recurrent
+from omni.decoder.ops.gated_delta.chunked import chunked
+from omni.decoder.ops.gated_delta.chunked_fast import chunked_fast
+from omni.decoder.ops.gated_delta.recurrent import recurrent
+from tests.golden.load import relative_error
+
+ROOT = Path(__file__).parents[3]
 
 FORMS = {"recurrent": recurrent, "chunked": chunked, "chunked_fast": chunked_fast}
 K, N, H, U = 2, 4, 16, 24
@@ -104,7 +108,7 @@ def test_chunk_size_changes_nothing(form, chunk_size):
 def test_schedules_agree(monkeypatch):
     x = draw(2, 150)
     expected = compiled("chunked_fast")(*x)
-    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    monkeypatch.setattr(sys.modules[chunked_fast.__module__], "platform", lambda: "tpu")
     close(jax.jit(lambda *x: chunked_fast(*x))(*x), expected, 1e-6)
 
 
@@ -112,11 +116,10 @@ def test_heads_spread_over_devices(tmp_path):
     """Each device works on its heads, and the results stay there."""
     code = f"""
         import sys
-        sys.path[:0] = [{str(Path(load.__file__).parent)!r}, {str(Path(__file__).parent)!r}]
         import jax, numpy as np
         jax.config.update("jax_num_cpu_devices", 2)
         from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-        from test_gated_delta import chunked_fast, draw
+        from tests.omni.decoder.test_gated_delta import chunked_fast, draw
         heads = NamedSharding(Mesh(jax.devices(), "heads"), P(None, None, "heads"))
         results = {{}}
         for batch in (1, 2):
@@ -125,7 +128,8 @@ def test_heads_spread_over_devices(tmp_path):
             results |= {{f"out{{batch}}": np.asarray(out), f"S{{batch}}": np.asarray(S)}}
         np.savez(sys.argv[1], **results)
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "found.npz")], check=True)
+    program = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "found.npz")]
+    subprocess.run(program, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     with np.load(tmp_path / "found.npz") as found:
         for batch in (1, 2):
             close((found[f"out{batch}"], found[f"S{batch}"]), compiled("recurrent")(*draw(batch, 150)))

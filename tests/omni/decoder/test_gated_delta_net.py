@@ -1,6 +1,5 @@
 """The gated delta rule and its layers beside the reference's, and the layer's own properties."""
 
-import importlib.util
 from pathlib import Path
 
 import jax
@@ -8,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from load import DATA, relative_error
 
-from omni.decoder.gated_delta import chunked, chunked_fast, recurrent
+from encoders.nn.weights import layer_of
 from omni.decoder.gated_delta_net import (
     GatedDeltaConfig,
     GatedDeltaNet,
@@ -18,11 +16,11 @@ from omni.decoder.gated_delta_net import (
     InterleavedGatedDeltaNet,
     SeparateGatedDeltaNet,
 )
-
-_spec = importlib.util.spec_from_file_location("gated_delta_inputs", DATA.parent / "gated_delta_inputs.py")
-assert _spec is not None and _spec.loader is not None
-inputs = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(inputs)
+from omni.decoder.ops.gated_delta.chunked import chunked
+from omni.decoder.ops.gated_delta.chunked_fast import chunked_fast
+from omni.decoder.ops.gated_delta.recurrent import recurrent
+from tests.golden import gated_delta_inputs as inputs
+from tests.golden.load import DATA, relative_error
 
 CONFIG = GatedDeltaConfig(**inputs.CONFIG)
 CLASSES = {"interleaved": InterleavedGatedDeltaNet, "separate": SeparateGatedDeltaNet}
@@ -108,7 +106,7 @@ def test_layer_of_a_stack(packing):
     graph, state = nnx.split(net)
     stack = nnx.merge(graph, jax.tree.map(lambda *a: jnp.stack(a), nnx.state(other), state))
     expected, _ = run(net, X[:, :8])
-    found, _ = nnx.jit(lambda net, x, layer: net(x, layer=layer))(stack, X[:, :8], jnp.int32(1))
+    found, _ = nnx.jit(lambda net, x, layer: layer_of(net, layer)(x))(stack, X[:, :8], jnp.int32(1))
     assert relative_error(found, expected) < 1e-6
 
 

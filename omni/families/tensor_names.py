@@ -79,7 +79,7 @@ def text_sources(config: TextConfig, experts: Mapping[str, Source] = ONE_BY_ONE)
     for i, block in enumerate(config.blocks):
         prefix = "text.layers" if len(config.blocks) == 1 else f"text.layers.{i}"
         found |= {f"{prefix}.{name}": source for name, source in _layer_sources(config, block, experts).items()}
-    if config.own_head:
+    if config.untied_head:
         found["text.lm_head.weight"] = Source("lm_head.weight")
     return found
 

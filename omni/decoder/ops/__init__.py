@@ -1,0 +1,1 @@
+"""Operations of the decoder, each with one name and several implementations."""
