@@ -1,8 +1,8 @@
-"""Prefill and decode of a batch of token sequences over one cache.
+"""The device side of generation: programs that read chunks of prompts, read one token a row, and choose the next.
 
-The engine knows token ids, positions and embedding rows; it knows no text. Rows are padded on the right to a few
-bucket lengths, long prompts go through in chunks, so the number of compiled programs and the memory stay bounded
-whatever lengths users bring.
+The engine knows token ids, positions and embedding rows; it knows no text, and not who runs next. Which rows a program
+reads, where they stand in the pool and how their tokens are chosen are data, so a bounded number of programs serves any
+lengths, batches and settings.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,59 +12,36 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jaxtyping import Bool, Float, Float32, Int32
+from jaxtyping import Float, Float32, Int32, UInt32
 
-from encoders.programs import Program, is_small
-from omni.decoder.cache import KVCache
+from encoders.nn.compile import is_small
+from encoders.nn.context import in_own_context
+from encoders.nn.module_weights import Graph, Weights
+from omni.decoder.cache import HybridCache
+from omni.decoder.media_rows import MediaRows
 from omni.decoder.model import TextDecoder
 from omni.errors import InputError
-from omni.generation.sampling import Sampling, sample
+from omni.generation import programs
+from omni.generation.buckets import Buckets
+from omni.generation.media_table import gather_media
+from omni.generation.memory import CacheRow, Memory, MemoryBudget
+from omni.generation.penalties import AdjustmentArrays, history
+from omni.generation.sampling import Settings
+from omni.options import Sampling
+from omni.prompt.sequence import Overlay, Prompt
 
-PREFILL_LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
-# Slots of a new cache.
-_FIRST_CAPACITY = 256
-# Small decoders read so many tokens of a few rows as soon as fewer, and have so many slots as cheaply: each length and
-# each capacity is a program, and to compile one takes longer than many answers.
-_LEAST_LENGTH_IF_SMALL, _FIRST_CAPACITY_IF_SMALL, _FEW_ROWS = 128, 1024, 4
+__all__ = ["Choice", "Engine", "Overlay", "Prompt", "States"]
+
+# Slots that the pool begins with: a small decoder's cost nothing, and each size of the pool is a program.
+_FIRST_SLOTS, _FIRST_SLOTS_IF_SMALL = 1024, 4096
+# Rows that run together where nobody asked for more.
+_PLACES = 8
+# What is wanted of every token of one prompt goes through a cache of its own. Each size of it is a program, and to
+# compile one takes a small decoder longer than to read a prompt: nearly all of its prompts share the first size.
+_LEAST_CAPACITY, _LEAST_SLOTS_IF_SMALL = 256, 2048
 
 Wanted = Literal["logits", "every_logits", "hidden", "states"]
-"""What a prefill gives: scores after the last tokens or after all, the last tokens' hidden states, or all states."""
-
-
-@dataclass(frozen=True, eq=False)
-class Overlay:
-    """Embedding rows that take the place of token embeddings.
-
-    Attributes:
-        indices: token indices that receive a row each.
-        tokens: the rows.
-        deepstack: rows added to the hidden state after the first decoder layers; None for audio.
-    """
-
-    indices: Int32[np.ndarray, "rows"]
-    tokens: Float[np.ndarray, "rows width"]
-    deepstack: Float[np.ndarray, "levels rows width"] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Prompt:
-    """What the decoder reads for one sequence.
-
-    Attributes:
-        token_ids: ids, placeholders included.
-        position_ids: rotary positions in time, height and width.
-        next_position: position of the first token after the prompt.
-        overlays: media rows.
-    """
-
-    token_ids: Int32[np.ndarray, "tokens"]
-    position_ids: Float[np.ndarray, "3 tokens"]
-    next_position: float
-    overlays: tuple[Overlay, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.token_ids)
+"""What reading gives: scores after the last tokens or after all, the last tokens' hidden states, or all states."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,281 +59,322 @@ class States:
     normed: Float32[np.ndarray, "tokens width"]
 
 
-@dataclass(eq=False)
-class Session:
-    """A batch in flight: the cache, and where each row stands on the host."""
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The tokens that rows go on with.
 
-    cache: KVCache
-    lengths: Int32[np.ndarray, "batch"]
-    next_positions: Float[np.ndarray, "batch"]
-    logits: jax.Array | None = None
+    Attributes:
+        tokens: one a row; -1 where the scores are not finite.
+        logprobs: the log-probability of each; 0 for rows that did not ask.
+        top_ids: the most likely tokens, for rows that asked.
+        top_logprobs: their log-probabilities.
+    """
 
-    def rewind(self, length: int) -> int:
-        """Forgets every token from `length` on, of a session of one row; returns how many are still held.
-
-        That is none where a linear layer has read beyond: its state cannot be cut back.
-        """
-        self.cache = self.cache.rewind(jnp.full(1, length, jnp.int32))
-        self.lengths = np.asarray(self.cache.lengths)
-        self.logits = None
-        return int(self.lengths[0])
+    tokens: Int32[np.ndarray, "rows"]
+    logprobs: Float32[np.ndarray, "rows"]
+    top_ids: Int32[np.ndarray, "rows top"]
+    top_logprobs: Float32[np.ndarray, "rows top"]
 
 
 class Engine:
     """Runs one decoder.
 
+    Each call uses the weights that the decoder has when it begins.
+
     Args:
         decoder: the text decoder.
         media_levels: deepstack levels of the media that prompts are likely to hold; None when they hold text only. With
             such media or without any, prompts of one length go through one program.
+        budget: bytes that conversations may take.
+        buckets: shapes of programs; those that suit the decoder's size when None.
+        slots: of the pool to begin with; a few when None.
+        places: rows that can run together.
     """
 
-    def __init__(self, decoder: TextDecoder, media_levels: int | None = None):
-        self._graph, self._state = nnx.split(decoder)
+    def __init__(
+        self,
+        decoder: TextDecoder,
+        media_levels: int | None = None,
+        *,
+        budget: MemoryBudget | None = None,
+        buckets: Buckets | None = None,
+        slots: int | None = None,
+        places: int = _PLACES,
+    ):
+        self.decoder = decoder
+        self._weights = Weights(decoder)
         self._config = decoder.config
         self._dtype = decoder.dtype
-        self._max_tokens = decoder.config.max_position_embeddings
-        self._media_levels = media_levels
-        self._small = is_small(self._state)
+        self.media_levels = media_levels
+        self._small = is_small(self._weights.read()[1])
+        self.max_tokens = decoder.config.max_position_embeddings
+        self.buckets = buckets or Buckets.of(self._small)
+        first = slots or (_FIRST_SLOTS_IF_SMALL if self._small else _FIRST_SLOTS)
+        self.memory = Memory(decoder.config, decoder.dtype, budget or MemoryBudget.of(), first, places)
+        # While rows run, those that they began with, and of which version is what is held of earlier ones.
+        self._taken: tuple[Graph, list[Any]] | None = None
+        self._read_with: object = None
+        self._history: jax.Array | None = None
+        self._settled: tuple[list[Sampling], int, tuple[Settings, AdjustmentArrays]] | None = None
 
     @property
     def width(self) -> int:
         """Width of the hidden state."""
         return self._config.hidden_size
 
-    def start(self, prompts: Sequence[Prompt]) -> Session:
-        """Prefills a batch; its `logits` are those of each row's last token."""
-        self._check_lengths(prompts)
-        session = self._session(len(prompts), max(len(prompt) for prompt in prompts) + 1)
-        self.extend(session, prompts, [0] * len(prompts))
-        return session
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that there are scores for."""
+        return self._config.vocab_size
 
-    def extend(self, session: Session, prompts: Sequence[Prompt], starts: Sequence[int]) -> None:
-        """Reads each prompt from its `start` on into a session that holds what came before."""
-        self._check_lengths(prompts)
-        for logits in self._chunks(session, prompts, starts, "logits"):
-            session.logits = logits
+    def check_length(self, prompt: Prompt) -> None:
+        """Refuse what is longer than the model reads: `too_many_tokens`."""
+        if len(prompt) > self.max_tokens:
+            raise InputError(
+                "too_many_tokens", f"the conversation is {len(prompt)} tokens long, the model reads {self.max_tokens}"
+            )
 
+    def check_head(self) -> None:
+        """Refuse to score where there is nothing to score with: `no_output_head`."""
+        if not self._config.output_head:
+            raise InputError("no_output_head", "this model makes embeddings: it has no output head to write with")
+
+    # --- rows that run --------------------------------------------------------------------------------------------
+
+    @in_own_context
+    def open(self, prompt: Prompt, slots: int, sampling: Sampling, reply: Sequence[int] = ()) -> CacheRow | None:
+        """A row for a prompt, and for the part of its reply that was written already; None where there is no room now.
+
+        Args:
+            prompt: what is to be read.
+            slots: tokens that there is to be room for.
+            sampling: how tokens will be chosen.
+            reply: tokens at the end of the prompt that were chosen before.
+        """
+        if not self._take_weights():
+            return None
+        row = self.memory.open(prompt, slots)
+        if row is not None and sampling.adjustments.counts_tokens:
+            ids = prompt.token_ids[: len(prompt) - len(reply)]
+            counts = jnp.asarray(history(ids, reply, self.vocabulary))
+            self._history = programs.set_history(self._tokens_before(), jnp.int32(row.place), counts)
+        return row
+
+    @in_own_context
+    def read(self, rows: Sequence[CacheRow], counts: Sequence[int], length: int, batch: int) -> jax.Array:
+        """Read the next tokens of prompts; return the scores after the last of each.
+
+        Args:
+            rows: with something left to read.
+            counts: how many tokens of each.
+            length: tokens of the program.
+            batch: rows of the program.
+        """
+        prompts, starts = [row.prompt for row in rows], np.asarray([row.length for row in rows])
+        arrays = self._gather(prompts, starts, np.asarray(counts), length, batch)
+        cache = self.memory.lend(list(rows), batch)
+        cache, logits = programs.prefill(self._small, *self._running_weights(), cache, *arrays, "logits")
+        self.memory.put_back(cache)
+        for row, tokens in zip(rows, counts, strict=True):
+            row.length += int(tokens)
+        return logits
+
+    @in_own_context
+    def step(self, rows: Sequence[CacheRow], tokens: Sequence[int], positions: Sequence[float]) -> jax.Array:
+        """Read one token a row; return the scores after it."""
+        batch = self.buckets.batch(len(rows))
+        fill = [0] * (batch - len(rows))
+        cache, logits = programs.step(
+            self._small,
+            *self._running_weights(),
+            self.memory.lend(list(rows), batch),
+            jnp.asarray([*tokens, *fill], jnp.int32),
+            jnp.asarray([*positions, *fill], jnp.float32),
+            jnp.asarray([1] * len(rows) + fill, jnp.int32),
+        )
+        self.memory.put_back(cache)
+        for row in rows:
+            row.length += 1
+        return logits
+
+    @in_own_context
+    def choose(
+        self,
+        logits: jax.Array,
+        rows: Sequence[CacheRow | None],
+        how: Sequence[Sampling],
+        steps: Sequence[int],
+        masks: Sequence[UInt32[np.ndarray, "words"] | None] = (),
+    ) -> Choice:
+        """Choose a token for each row.
+
+        Args:
+            logits: of a program's rows, of which these are the first.
+            rows: None for those whose token is not wanted.
+            how: settings, one a row.
+            steps: how many tokens each reply has.
+            masks: a bit for each token, 1 where it may be chosen now; None for as the settings say.
+        """
+        batch = logits.shape[0]
+        places = [self.memory.places if row is None else row.place for row in rows]
+        fill = [0] * (batch - len(rows))
+        settings, adjustments = self._settings(list(how), batch)
+        if any(mask is not None for mask in masks):
+            adjustments = adjustments.masked([sampling.adjustments for sampling in how], masks, self.vocabulary)
+        self._history, *found = programs.choose(
+            logits,
+            self._tokens_before(),
+            jnp.asarray([*places, *[self.memory.places] * len(fill)], jnp.int32),
+            settings,
+            adjustments,
+            jnp.asarray([sampling.logprobs is not None for sampling in how] + [False] * len(fill)),
+            jnp.asarray([*steps, *fill], jnp.int32),
+        )
+        return Choice(*(np.asarray(a)[: len(rows)] for a in found))
+
+    @property
+    def version(self) -> object:
+        """Another object after each edit of the decoder; what was read before is then out of date."""
+        return self._weights.version
+
+    @in_own_context
+    def make_places(self, rows: int) -> None:
+        """Let so many rows run together; before a first row runs this costs nothing."""
+        places = self.memory.places
+        if rows <= places:
+            return
+        while places < rows:
+            places *= 2
+        self.memory.make_places(places)
+        if self._history is not None:
+            self._history = jnp.pad(self._history, [(0, places - self._history.shape[0]), (0, 0)])
+
+    @in_own_context
+    def close(self, row: CacheRow) -> None:
+        """End a row; what it read is held until the memory is needed."""
+        self.memory.close(row)
+        if not self.memory.running:
+            self._taken = None  # weights that were replaced meanwhile are not kept
+
+    def _take_weights(self) -> bool:
+        """Whether a row may begin: after an edit, only when all that began before it have ended."""
+        version = self.version
+        if version is not self._read_with:
+            if self.memory.running:
+                return False
+            self.memory.forget()
+            self._read_with = version
+        if self._taken is None:
+            self._taken = self._weights.read()
+        return True
+
+    def _running_weights(self) -> tuple[Graph, list[Any]]:
+        return self._weights.read() if self._taken is None else self._taken
+
+    @in_own_context
+    def recover(self) -> None:
+        """Forget what was read, after a program was interrupted: what it had been given is lost."""
+        self.memory.reset()
+        self._history = None
+
+    def _tokens_before(self) -> jax.Array:
+        if self._history is None:
+            self._history = jnp.zeros((self.memory.places, self.vocabulary), jnp.uint16)
+        return self._history
+
+    def _settings(self, how: list[Sampling], batch: int) -> tuple[Settings, AdjustmentArrays]:
+        """As arrays; those of the last step serve on while the rows are the same."""
+        if self._settled is not None:
+            before, size, arrays = self._settled
+            if size == batch and len(before) == len(how) and all(a is b for a, b in zip(before, how, strict=True)):
+                return arrays
+        adjustments = AdjustmentArrays.of([sampling.adjustments for sampling in how], batch, self.vocabulary)
+        arrays = Settings.of(how, batch), adjustments
+        self._settled = how, batch, arrays
+        return arrays
+
+    # --- prompts by themselves ------------------------------------------------------------------------------------
+
+    @in_own_context
     def logits(self, prompt: Prompt) -> Float[np.ndarray, "tokens vocabulary"]:
         """Next-token scores after every token of a prompt; `not_finite` where they are NaN or infinite."""
-        self._check_lengths([prompt])
-        chunks = self._chunks(self._session(1, len(prompt)), [prompt], [0], "every_logits")
+        self.check_head()
+        chunks = self._read_alone([prompt], "every_logits")
         return _finite(np.concatenate([np.asarray(chunk[0]) for chunk in chunks])[: len(prompt)])
 
+    @in_own_context
     def hidden(self, prompts: Sequence[Prompt]) -> Float32[np.ndarray, "batch width"]:
         """The hidden state of each prompt's last token, after the final norm."""
-        self._check_lengths(prompts)
-        session = self._session(len(prompts), max(len(prompt) for prompt in prompts))
-        (found,) = self._chunks(session, prompts, [0] * len(prompts), "hidden")
-        return _finite(np.asarray(found))
+        (found,) = self._read_alone(prompts, "hidden")
+        return _finite(np.asarray(found)[: len(prompts)])
 
+    @in_own_context
     def states(self, prompt: Prompt) -> States:
         """Everything that a prompt goes through on its way to the scores."""
-        self._check_lengths([prompt])
-        chunks = list(self._chunks(self._session(1, len(prompt)), [prompt], [0], "states"))
+        chunks = list(self._read_alone([prompt], "states"))
         embedded, layers, normed = (
             np.concatenate([np.asarray(chunk[i]) for chunk in chunks], axis=-2)[..., : len(prompt), :] for i in range(3)
         )
         return States(embedded, layers, normed)
 
+    @in_own_context
     def scores(self, hidden: Float[np.ndarray, "rows width"]) -> Float32[np.ndarray, "rows vocabulary"]:
         """Next-token scores of hidden states after the final norm."""
-        if not self._config.output_head:
-            raise InputError("no_output_head", "this model makes embeddings: it has no output head to write with")
-        return np.asarray(_score(self._small, self._graph, self._state, jnp.asarray(hidden)))
+        self.check_head()
+        return np.asarray(programs.score(self._small, *self._weights.read(), jnp.asarray(hidden)))
 
-    def decode(
-        self,
-        session: Session,
-        sampling: Sampling,
-        seeds: Sequence[int],
-        max_new_tokens: int,
-        ends: frozenset[int],
-        active: Bool[np.ndarray, "batch"],
-    ) -> Iterator[Int32[np.ndarray, "batch"]]:
-        """Yields one token a row and step until every row has ended; -1 where a row ended before.
-
-        The token that ends a row is yielded, and is not read into the cache.
-
-        Args:
-            session: prefilled rows.
-            sampling: how to choose tokens.
-            seeds: one a row; a row's tokens depend on its own seed only.
-            max_new_tokens: most steps.
-            ends: tokens that end a row.
-            active: rows still going, kept up to date; the caller may clear a row between steps to end it.
-
-        Raises:
-            InputError: `not_finite`, the scores of a row hold NaN or infinity.
-        """
-        if session.logits is None:
-            raise ValueError("decode needs the logits of a prefill")
-        keys = jnp.asarray(np.asarray(seeds, np.uint64).astype(np.uint32))
-        tokens = _choose(session.logits, keys, np.int32(0), sampling)
-        for step in range(1, max_new_tokens + 1):
-            chosen = np.asarray(tokens)
-            if (chosen[active] < 0).any():
-                raise _not_finite()
-            found = np.where(active, chosen, -1).astype(np.int32)
-            yield found
-            active &= ~np.isin(found, list(ends)) & (session.lengths < self._max_tokens)
-            if step == max_new_tokens or not active.any():
-                return
-            self._make_room(session, 1)
-            session.cache, logits = _step(
-                self._small,
-                self._graph,
-                self._state,
-                session.cache,
-                jnp.asarray(np.maximum(found, 0)),
-                jnp.asarray(session.next_positions),
-                jnp.asarray(active.astype(np.int32)),
-            )
-            tokens = _choose(logits, keys, np.int32(step), sampling)
-            session.lengths = session.lengths + active
-            session.next_positions = session.next_positions + active
-            session.logits = None
-
-    def _session(self, batch: int, tokens: int) -> Session:
-        """Rows that have read nothing, with room for so many tokens."""
-        cache = KVCache.create(self._config, batch, self._capacity(tokens, batch), self._dtype)
-        return Session(cache, np.zeros(batch, np.int32), np.zeros(batch, np.float32))
-
-    def _chunks(
-        self, session: Session, prompts: Sequence[Prompt], starts: Sequence[int], wanted: Wanted
-    ) -> Iterator[Any]:
-        """Reads prompts chunk by chunk; yields what is wanted of all tokens chunk by chunk, of the last ones once."""
-        if wanted.endswith("logits") and not self._config.output_head:
-            raise InputError("no_output_head", "this model makes embeddings: it has no output head to write with")
-        starts_now = np.asarray(starts, np.int32)
-        ends = np.asarray([len(prompt) for prompt in prompts], np.int32)
-        overlays = [overlay for prompt in prompts for overlay in prompt.overlays]
-        known = [] if self._media_levels is None else [self._media_levels]
-        levels = max([*known, *(_levels(overlay) for overlay in overlays)], default=None)
-        least = _LEAST_LENGTH_IF_SMALL if self._small and len(prompts) <= _FEW_ROWS else 1
-        last: jax.Array | None = None
-        while (starts_now < ends).any():
-            most = int((ends - starts_now).max())
-            length = next((n for n in PREFILL_LENGTHS if n >= max(most, least)), PREFILL_LENGTHS[-1])
-            counts = np.minimum(ends - starts_now, length).astype(np.int32)
-            self._make_room(session, length)
-            arrays = _gather(prompts, starts_now, counts, length, self._config.hidden_size, levels)
-            session.cache, found = _prefill(
-                self._small, self._graph, self._state, session.cache, *arrays, jnp.asarray(counts), wanted
-            )
-            session.lengths = session.lengths + counts
-            starts_now = starts_now + counts
+    def _read_alone(self, prompts: Sequence[Prompt], wanted: Wanted) -> Iterator[Any]:
+        """Reads whole prompts into a cache of their own; yields what is wanted of all tokens chunk by chunk, of the
+        last ones once."""
+        for prompt in prompts:
+            self.check_length(prompt)
+        graph, weights = self._weights.read()
+        batch = max(self.buckets.batch(min(len(prompts), self.buckets.rows)), len(prompts))
+        ends, capacity = np.asarray([len(prompt) for prompt in prompts]), _LEAST_CAPACITY
+        while capacity < max(ends.max(), _LEAST_SLOTS_IF_SMALL // batch if self._small else 0):
+            capacity *= 2
+        cache = HybridCache.create(self._config, batch, capacity, self._dtype)
+        starts, last = np.zeros_like(ends), None
+        while (starts < ends).any():
+            length = self.buckets.length(int((ends - starts).max()))
+            counts = np.minimum(ends - starts, length)
+            arrays = self._gather(prompts, starts, counts, length, batch)
+            cache, found = programs.prefill(self._small, graph, weights, cache, *arrays, wanted)
+            starts = starts + counts
             if wanted in ("every_logits", "states"):
                 yield found
             else:
                 # A row that ended in an earlier chunk keeps what it got there.
-                last = found if last is None else jnp.where(jnp.asarray(counts > 0)[:, None], found, last)
-        session.next_positions = np.asarray([prompt.next_position for prompt in prompts], np.float32)
+                read = jnp.asarray(np.pad(counts, (0, batch - len(counts))) > 0)[:, None]
+                last = found if last is None else jnp.where(read, found, last)
         if last is not None:
             yield last
 
-    def _check_lengths(self, prompts: Sequence[Prompt]) -> None:
-        longest = max(len(prompt) for prompt in prompts)
-        if longest > self._max_tokens:
-            raise InputError(
-                "too_many_tokens", f"the conversation is {longest} tokens long, the model reads {self._max_tokens}"
-            )
-
-    def _make_room(self, session: Session, tokens: int) -> None:
-        needed = int(session.lengths.max()) + tokens
-        if needed > session.cache.capacity:
-            session.cache = session.cache.grow(self._capacity(needed, len(session.lengths)))
-
-    def _capacity(self, tokens: int, batch: int) -> int:
-        capacity = _FIRST_CAPACITY_IF_SMALL if self._small and batch <= _FEW_ROWS else _FIRST_CAPACITY
-        while capacity < tokens:
-            capacity *= 2
-        return capacity
+    def _gather(
+        self, prompts: Sequence[Prompt], starts: np.ndarray, counts: np.ndarray, length: int, batch: int
+    ) -> tuple[jax.Array, jax.Array, MediaRows | None, jax.Array]:
+        """One padded chunk of every prompt: ids, positions, its media rows, and numbers of real tokens."""
+        known = [] if self.media_levels is None else [self.media_levels]
+        levels = max([*known, *(prompt.levels for prompt in prompts if prompt.levels is not None)], default=None)
+        ids = np.zeros((batch, length), np.int32)
+        positions = np.zeros((3, batch, length), np.float32)
+        for b, (prompt, start, tokens) in enumerate(zip(prompts, starts, counts, strict=True)):
+            ids[b, :tokens] = prompt.token_ids[start : start + tokens]
+            positions[:, b, :tokens] = prompt.position_ids[:, start : start + tokens]
+        media = None
+        if levels is not None:
+            media = gather_media(prompts, starts, counts, length, batch, self.width, levels)
+        padded = np.pad(counts, (0, batch - len(counts))).astype(np.int32)
+        return jnp.asarray(ids), jnp.asarray(positions), media, jnp.asarray(padded)
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
     # bfloat16 has no isfinite of its own in NumPy.
     if not np.isfinite(values.astype(np.float32, copy=False)).all():
-        raise _not_finite()
+        raise not_finite()
     return values
 
 
-def _not_finite() -> InputError:
+def not_finite() -> InputError:
+    """The error of scores that no token can be chosen from."""
     return InputError("not_finite", "the model's scores hold NaN or infinity: its weights are damaged")
-
-
-def _levels(overlay: Overlay) -> int:
-    return 0 if overlay.deepstack is None else len(overlay.deepstack)
-
-
-def _gather(
-    prompts: Sequence[Prompt],
-    starts: np.ndarray,
-    counts: np.ndarray,
-    length: int,
-    width: int,
-    levels: int | None,
-) -> tuple:
-    """One padded chunk of every prompt: ids, positions, and the media rows that fall into it (None for text only)."""
-    batch = len(prompts)
-    ids = np.zeros((batch, length), np.int32)
-    positions = np.zeros((3, batch, length), np.float32)
-    rows = np.zeros((batch, length, width), np.float32)
-    covered = np.zeros((batch, length), bool)
-    deepstack = np.zeros((levels or 0, batch, length, width), np.float32)
-    for b, (prompt, start, count) in enumerate(zip(prompts, starts, counts, strict=True)):
-        ids[b, :count] = prompt.token_ids[start : start + count]
-        positions[:, b, :count] = prompt.position_ids[:, start : start + count]
-        for overlay in prompt.overlays:
-            here = (overlay.indices >= start) & (overlay.indices < start + count)
-            at = overlay.indices[here] - start
-            rows[b, at] = overlay.tokens[here]
-            covered[b, at] = True
-            if overlay.deepstack is not None:
-                deepstack[:, b, at] = overlay.deepstack[:, here]
-    media = None if levels is None else (jnp.asarray(rows), jnp.asarray(covered))
-    return jnp.asarray(ids), jnp.asarray(positions), media, jnp.asarray(deepstack) if levels else None
-
-
-def _read(graph, state, cache, ids, positions, media, deepstack, counts, wanted):
-    decoder = nnx.merge(graph, state)
-    x = decoder.embed(ids)
-    if media is not None:
-        rows, covered = media
-        x = jnp.where(covered[..., None], rows.astype(x.dtype), x)
-    if deepstack is not None:
-        deepstack = deepstack.astype(x.dtype)
-    if wanted == "states":
-        layers, cache = decoder.states(x, positions, cache, counts, deepstack)
-        return cache, tuple(a.astype(jnp.float32) for a in (x[0], layers[:, 0], decoder.norm(layers[-1, 0])))
-    hidden, cache = decoder(x, positions, cache, counts, deepstack)
-    if wanted != "every_logits":
-        last = jnp.maximum(counts - 1, 0)
-        hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
-    return cache, hidden.astype(jnp.float32) if wanted == "hidden" else decoder.logits(hidden)
-
-
-def _scored(graph, state, hidden):
-    decoder = nnx.merge(graph, state)
-    return decoder.logits(hidden.astype(decoder.dtype))
-
-
-def _read_one(graph, state, cache, tokens, positions, counts):
-    decoder = nnx.merge(graph, state)
-    x = decoder.embed(tokens[:, None])
-    where = jnp.broadcast_to(positions[None, :, None], (3, *x.shape[:2]))
-    hidden, cache = decoder(x, where, cache, counts)
-    return cache, decoder.logits(hidden[:, 0])
-
-
-def _sample(logits, seeds, step, sampling):
-    tokens = sample(logits, seeds, jnp.full(len(seeds), step), sampling)
-    # No token can be chosen from such scores, and argmax would choose one all the same.
-    return jnp.where(jnp.isfinite(logits.max(axis=-1)), tokens, -1)
-
-
-_prefill = Program(_read, static_argnums=(0, 8), donate_argnums=(2,))
-_step = Program(_read_one, static_argnums=(0,), donate_argnums=(2,))
-_score = Program(_scored, static_argnums=(0,))
-# A program of its own: another temperature compiles this one anew, and not the decoder.
-_choose = jax.jit(_sample, static_argnums=(3,))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from omni.tokenizer import StreamDecoder, Tokenizer
+from omni.prompt.tokenizer import StreamDecoder, Tokenizer
 
 
 class TextStream:
@@ -11,13 +11,15 @@ class TextStream:
     Args:
         tokenizer: for decoding.
         stop: strings that end the reply; they are not part of it.
+        whole_characters: leave out the bytes of a character that was not finished, which else become U+FFFD.
 
     Attributes:
         text: everything shown so far.
         stopped: whether a stop string was met.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]):
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], *, whole_characters: bool = False):
+        self._whole_characters = whole_characters
         self._decoder = StreamDecoder(tokenizer)
         self._stop = [s for s in stop if s]
         self._held = ""
@@ -30,7 +32,8 @@ class TextStream:
 
     def flush(self) -> str:
         """What was held back, at the end of the reply."""
-        return "" if self.stopped else self._show(self._decoder.flush(), final=True)
+        rest = "" if self._whole_characters else self._decoder.flush()
+        return "" if self.stopped else self._show(rest, final=True)
 
     def _show(self, piece: str, *, final: bool) -> str:
         pending = self._held + piece

@@ -1,0 +1,68 @@
+"""What generation returns."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from omni.generation.scheduler import TokenLogprobs
+from omni.prompt.tool_calls import ToolCall
+from processors.notebook import shown, table
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens read and written.
+
+    Attributes:
+        prompt_tokens: tokens of the conversation, media included.
+        cached_tokens: of those, the ones that had been read before.
+        completion_tokens: tokens of the reply, the end token not counted.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int = field(compare=False)
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One generated answer.
+
+    Attributes:
+        text: the answer, without thoughts, calls and control tokens, and cut at a stop string; empty without a
+            tokenizer.
+        token_ids: the generated ids, without the end token.
+        finish_reason: `stop` at an end token or stop string, `tool_calls` when the model waits for the results of
+            calls, `length` at `max_new_tokens`.
+        usage: tokens read and written.
+        logprobs: of each token, where they were asked for.
+        reasoning: what the model thought before it answered; None when it did not.
+        tool_calls: what it asks to be called, where `tools` were declared.
+        raw_text: all that it wrote, thoughts and calls in the checkpoint's own form.
+    """
+
+    text: str
+    token_ids: list[int]
+    finish_reason: FinishReason
+    usage: Usage
+    logprobs: tuple[TokenLogprobs, ...] | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    raw_text: str = field(default="", repr=False)
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The reply as a message, for the conversation to go on with."""
+        message: dict[str, Any] = {"role": "assistant", "content": self.text}
+        if self.reasoning:
+            message["reasoning_content"] = self.reasoning
+        if self.tool_calls:
+            message["tool_calls"] = [call.to_message() for call in self.tool_calls]
+        return message
+
+    @shown
+    def _repr_html_(self) -> str:
+        usage = self.usage
+        read = f"{usage.prompt_tokens} read, {usage.cached_tokens} of them before; {usage.completion_tokens} written"
+        return table("Reply", {"text": self.text, "tokens": read, "ended by": self.finish_reason})
