@@ -1,0 +1,1 @@
+"""Conversations to what the decoder reads: templates, tokens, positions, rows of media."""
