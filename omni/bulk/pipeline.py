@@ -1,0 +1,132 @@
+"""The loop of a bulk job: items are read and decoded ahead, in processes apart, while others are encoded."""
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from threading import BoundedSemaphore
+
+from omni.bulk.contents import Contents, fetched
+from omni.bulk.items import Item
+from omni.bulk.manifest import Part
+from omni.bulk.results import Result, Sink
+from omni.bulk.vectors import Content, VectorEncoder
+from omni.errors import InputError
+from omni.media.encoder import MediaEncoder
+from processors.decode.pool import keep_decoders
+from processors.features import Processors, isolated_features
+from processors.io.access import Access
+from processors.io.sources import describe, held
+
+# Threads beside those that wait for a decoder: they wait for servers.
+_FETCHERS = 8
+
+
+class Reader:
+    """Reads and decodes items, so many at a time, each in a process apart.
+
+    Args:
+        media: whose processors and limits hold.
+        access: limits and source policy.
+        workers: most processes that decode at a time.
+    """
+
+    def __init__(self, media: MediaEncoder, access: Access, workers: int):
+        self._media = media
+        self._access = replace(access, deadline=access.deadline.child(), isolate=False)
+        self._processors = Processors(
+            image=media.image.config if media.vision is not None else None,
+            video=media.video.config if media.vision is not None else None,
+            audio=media.audio.config if media.audio_tower is not None else None,
+            absent="no_media",
+        )
+        keep_decoders(workers)
+        self.workers, self._slots = workers, BoundedSemaphore(workers)
+        self._contents = Contents()
+        self._pool = ThreadPoolExecutor(workers + _FETCHERS, "read")
+
+    def submit(self, item: Item) -> "Future[Content]":
+        """Begin to read an item; what tables and archives hold is read at once, in their order."""
+        try:
+            content = self._contents.of(item)
+        except Exception as error:
+            failed: Future[Content] = Future()
+            failed.set_result(_refusal(error, item))
+            return failed
+        return self._pool.submit(self._read, item, content)
+
+    def close(self) -> None:
+        """End whatever is being read."""
+        self._access.deadline.cancel()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self, item: Item, content: str | bytes) -> Content:
+        if item.kind == "text":
+            return str(content)
+        try:
+            source = held(fetched(content, item, self._access), self._access)
+            with self._slots:
+                features = isolated_features(source, describe(source), self._processors, self._access)
+            tokens, most = self._media.tokens(features), self._access.limits.media_tokens
+            if tokens > most:
+                raise InputError("too_many_tokens", f"a medium becomes {tokens:,} tokens, the limit is {most:,}")
+            return features
+        except Exception as error:
+            return _refusal(error, item)
+
+
+def _refusal(error: Exception, item: Item) -> InputError:
+    """The error of one item, whatever a library raised on it."""
+    if isinstance(error, InputError):
+        return error
+    return InputError("media_failed", f"{describe(item.id)} could not be read: {type(error).__name__}")
+
+
+def encode_parts(
+    parts: Iterable[Part], reader: Reader, encoder: VectorEncoder, sink: Sink, batch_size: int
+) -> Generator[list[Result], None, None]:
+    """Encode parts batch by batch, and yield the results of each batch once they are written.
+
+    A batch never reaches from one part into another, so that a part comes out the same whatever was done before it.
+    Memory stays flat: beside the batch that is encoded, one batch is read ahead, or two items for each process where
+    those are more.
+    """
+    ahead = deque[tuple[Part, Sequence[Item], list[Future[Content]]]]()
+    batches = _batches(parts, batch_size)
+    most, reading = batch_size + max(batch_size, 2 * reader.workers), 0
+
+    def read_on() -> None:
+        nonlocal reading
+        while reading == 0 or reading + batch_size <= most:
+            batch = next(batches, None)
+            if batch is None:
+                return
+            ahead.append((*batch, [reader.submit(item) for item in batch[1]]))
+            reading += len(batch[1])
+
+    written = 0
+    try:
+        read_on()
+        while ahead:
+            part, items, futures = ahead.popleft()
+            contents = [future.result() for future in futures]
+            reading -= len(items)
+            del futures
+            read_on()
+            if not written:
+                sink.begin(part)
+            results = sink.write(encoder.encode(items, contents))
+            written += len(items)
+            if written == len(part.items):
+                sink.commit()
+                written = 0
+            yield results
+    finally:
+        reader.close()
+        sink.close()
+
+
+def _batches(parts: Iterable[Part], batch_size: int) -> Iterator[tuple[Part, Sequence[Item]]]:
+    for part in parts:
+        for start in range(0, len(part.items), batch_size):
+            yield part, part.items[start : start + batch_size]
