@@ -12,18 +12,26 @@ from omni._guard import check as _check_for_shadows
 
 _check_for_shadows()
 
+from omni._moved import install as _install_old_names
 from omni.errors import CheckpointError, InputError
-from omni.media import Audio, Image, Video
+from omni.media.types import Audio, Image, Video
 from processors import Access, Limits, Sources
 
 if TYPE_CHECKING:
+    from omni.bulk.encode_files import encode_files
+    from omni.bulk.search import search
     from omni.chat import Chat
-    from omni.embedding import Embedding
-    from omni.inputs import Inputs
+    from omni.generation.reply import Reply
     from omni.loading import load
+    from omni.media.embedding import Embedding
     from omni.model import Model
-    from omni.reply import Reply
-    from omni.transcription import Piece, Transcript
+    from omni.options import GenerationOptions
+    from omni.prompt.inputs import Inputs
+    from omni.prompt.reply_stream import ReasoningDelta, TextDelta, ToolCallDelta
+    from omni.prompt.tool_calls import ToolCall
+    from omni.tasks.transcribe import Piece, Transcript
+
+_install_old_names()
 
 __version__ = "0.1.0"
 __all__ = [
@@ -32,29 +40,43 @@ __all__ = [
     "Chat",
     "CheckpointError",
     "Embedding",
+    "GenerationOptions",
     "Image",
     "InputError",
     "Inputs",
     "Limits",
     "Model",
     "Piece",
+    "ReasoningDelta",
     "Reply",
     "Sources",
+    "TextDelta",
+    "ToolCall",
+    "ToolCallDelta",
     "Transcript",
     "Video",
+    "encode_files",
     "load",
+    "search",
 ]
 
 # JAX takes most of a second to import: it is loaded when a name that needs it is first used.
 _LAZY = {
     "Chat": "omni.chat",
-    "Embedding": "omni.embedding",
-    "Inputs": "omni.inputs",
+    "Embedding": "omni.media.embedding",
+    "GenerationOptions": "omni.options",
+    "Inputs": "omni.prompt.inputs",
     "Model": "omni.model",
-    "Piece": "omni.transcription",
-    "Reply": "omni.reply",
-    "Transcript": "omni.transcription",
+    "Piece": "omni.tasks.transcribe",
+    "ReasoningDelta": "omni.prompt.reply_stream",
+    "Reply": "omni.generation.reply",
+    "TextDelta": "omni.prompt.reply_stream",
+    "ToolCall": "omni.prompt.tool_calls",
+    "ToolCallDelta": "omni.prompt.reply_stream",
+    "Transcript": "omni.tasks.transcribe",
+    "encode_files": "omni.bulk.encode_files",
     "load": "omni.loading",
+    "search": "omni.bulk.search",
 }
 
 

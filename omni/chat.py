@@ -1,23 +1,22 @@
 """A conversation that remembers: later turns read only what is new, and no medium is encoded twice."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from omni.encoding import as_medium
 from omni.errors import InputError, shown
-from omni.generation.engine import Session
-from omni.generation.run import Row, run, text_stream
-from omni.inputs import Inputs
-from omni.messages import parse
-from omni.reply import Reply, reply
-from omni.spoken import Spoken, spoken
+from omni.generation.reply import Reply
+from omni.generation.ticket import Ticket
+from omni.media.encoder import as_medium
+from omni.options import OPTIONS, GenerationOptions
+from omni.prompt.inputs import Inputs
+from omni.prompt.messages import parse
+from omni.prompt.token_reuse import ReusableTokens, reusable_tokens
+from omni.runtime import PROMPT_OPTIONS, Chosen, Runtime
 from processors import Access
 
-if TYPE_CHECKING:
-    from omni.model import Model
-
-_READING = ("limits", "sources", "deadline")
-_OPTIONS = frozenset(("max_new_tokens", "temperature", "top_p", "top_k", "seed", "stop", *_READING))
+_Messages = list[dict[str, Any]]
+# A turn always begins anew: it goes on with no message.
+_OPTIONS = OPTIONS | {"limits", "sources"} | PROMPT_OPTIONS - {"continue_final_message"}
 
 
 class Chat:
@@ -28,16 +27,15 @@ class Chat:
         reply: the last reply, whole, also after `stream`.
     """
 
-    def __init__(self, model: "Model", system: str | None = None, **options: Any):
+    def __init__(self, model: Runtime, system: str | None = None, **options: Any):
         _check_options(options)
         self._model, self._options = model, options
         self.messages: list[dict[str, Any]] = []
         self.reply: Reply | None = None
-        # The same conversation with every medium replaced by its embedding.
+        # The same conversation with every medium replaced by its embedding, and the version of the towers it is of.
         self._encoded: list[dict[str, Any]] = []
-        self._session: Session | None = None
-        self._read: Inputs | None = None
-        self._spoken: Spoken | None = None
+        self._towers = model.media.version
+        self._reusable: ReusableTokens | None = None
         if system is not None:
             self._append({"role": "system", "content": system})
 
@@ -45,8 +43,9 @@ class Chat:
         """Says something and waits for the answer.
 
         Args:
-            text: what to say; or a whole content list of parts, for media between words.
-            media: pictures, recordings or clips that go before the text.
+            text: what to say; or a whole content list of parts, for media between words; or messages of role tool, the
+                results of the calls in the last reply.
+            media: images, audio or videos that go before the text.
             options: as in `Model.generate`, for this turn.
 
         Raises:
@@ -63,61 +62,52 @@ class Chat:
         The turn joins the conversation when the answer ends, or when the caller stops listening; not when it fails.
         """
         _check_options(options)
-        chosen = {"max_new_tokens": 512, "stop": (), **self._options, **options}
-        access = self._model.access(*(chosen.get(name) for name in _READING))
-        full = self._model.options(
-            1,
-            chosen["max_new_tokens"],
-            chosen.get("temperature"),
-            chosen.get("top_p"),
-            chosen.get("top_k"),
-            chosen.get("seed"),
-            chosen["stop"],
-            deadline=access.deadline,
-        )
-        row = Row(text_stream(self._model.tokenizer, full.stop))
-        given, encoded = self._user_message(text, media, access)
-        return self._pieces(given, encoded, row, full, access)
+        chosen = self._model.chosen(None, {**self._options, **options})
+        written = chosen.one()
+        if self._model.tokenizer is None:
+            raise InputError("no_tokenizer", "a chat is text, and the checkpoint directory has no tokenizer")
+        self._encode_again(chosen.access)
+        if (results := _results(text)) and not media:
+            return self._pieces(results, results, chosen, written)
+        message, encoded = self._user_message(text, media, chosen.access)
+        return self._pieces([message], [encoded], chosen, written)
 
-    def _pieces(self, given: dict, encoded: dict, row: Row, options: Any, access: Access) -> Iterator[str]:
+    def _pieces(
+        self, given: _Messages, encoded: _Messages, chosen: Chosen, options: GenerationOptions
+    ) -> Iterator[str]:
         # Only now: another turn may have joined since the stream was made.
-        inputs = self._model.prepare_turn([*self._encoded, encoded], self._spoken, access)
-        cached, session = self._prefill(inputs)
+        turn, access = [*self._encoded, *encoded], chosen.access
+        inputs = self._model.prepare_turn(turn, self._reusable, access, chosen.prompt)
+        ticket = self._model.generator.ticket(inputs, options, access.deadline)
+        pieces = iter(ticket)
         try:
-            for _, piece in run(self._model.engine, session, [row], options):
-                yield piece
+            yield from pieces
         except GeneratorExit:
             # Left in the middle: what was said so far stands.
             pass
-        assert row.text is not None
-        self._session, self._read = session, self._after(inputs, row, session)
-        if inputs.prompt is not None and self._model.tokenizer is not None:
-            answer = row.text.text
-            self._spoken = spoken(inputs.prompt, inputs.prompt_ids, answer, row.token_ids, self._model.tokenizer)
-        self._append(given, encoded)
-        self._append({"role": "assistant", "content": row.text.text})
-        self.reply = reply(row, len(inputs.token_ids), cached)
+        self._join(given, encoded, inputs, ticket)
         self._model.warn_if_untrained()
 
-    def _prefill(self, inputs: Inputs) -> tuple[int, Session]:
-        """Reads what the cache does not hold yet; returns how many tokens it held, and the session."""
-        session, read = self._session, self._read
-        # Until this turn is through, the cache is in pieces: after a failure the next turn starts afresh.
-        self._session = self._read = None
-        prompt = inputs.to_prompt()
-        if session is None or read is None:
-            return 0, self._model.engine.start([prompt])
-        # At least one token must be read, to know what follows it.
-        held = min(read.shared_prefix(inputs), len(prompt) - 1)
-        held = session.rewind(held)
-        self._model.engine.extend(session, [prompt], [held])
-        return held, session
+    def _join(self, given: _Messages, encoded: _Messages, inputs: Inputs, ticket: Ticket) -> None:
+        """The turn becomes part of the conversation."""
+        reply = ticket.partial()
+        if inputs.prompt is not None and self._model.tokenizer is not None:
+            tokens = reply.token_ids
+            self._reusable = reusable_tokens(
+                inputs.prompt, inputs.prompt_ids, reply.raw_text, tokens, self._model.tokenizer
+            )
+        for message, with_embeddings in zip(given, encoded, strict=True):
+            self._append(message, with_embeddings)
+        self._append(self._answer(reply))
+        self.reply = reply
 
-    @staticmethod
-    def _after(inputs: Inputs, row: Row, session: Session) -> Inputs:
-        """What the cache holds at the end of a turn: the prompt and the answer's tokens that were read back."""
-        extra = row.token_ids[: int(session.lengths[0]) - len(inputs.token_ids)]
-        return inputs.followed_by(extra)
+    def _answer(self, reply: Reply) -> dict[str, Any]:
+        message = reply.message
+        if "reasoning_content" in message and "reasoning_content" not in self._model.template.program.names:
+            # The template looks for thoughts in the content.
+            thought = message.pop("reasoning_content")
+            message["content"] = f"<think>\n{thought}\n</think>\n\n{reply.text}"
+        return message
 
     def _user_message(self, text: Any, media: Sequence[Any], access: Access) -> tuple[dict[str, Any], dict[str, Any]]:
         if isinstance(text, str):
@@ -135,18 +125,37 @@ class Chat:
         else:
             raise InputError("bad_messages", f"say a string or a list of parts, got {shown(text)}")
         message = {"role": "user", "content": content}
+        return message, self._embedded(message, access)
+
+    def _encode_again(self, access: Access) -> None:
+        """Encodes the media of earlier turns anew where a tower was edited since."""
+        towers = self._model.media.version
+        if towers != self._towers:
+            encoded = [m if isinstance(m["content"], str) else self._embedded(m, access) for m in self.messages]
+            self._encoded, self._towers = encoded, towers
+
+    def _embedded(self, message: dict[str, Any], access: Access) -> dict[str, Any]:
         # Parsed parts have their types; the embeddings take the media's places, once and for all turns.
         parsed = parse([message])
-        embeddings = iter(list(self._model.media.stream(parsed.media, 8, access)))
+        embeddings = iter(list(self._model.media.stream(parsed.media, 8, access, cache=self._model.media_cache)))
         embedded = [
             part if part["type"] == "text" else {"type": part["type"], part["type"]: next(embeddings)}
             for part in parsed.messages[0]["content"]
         ]
-        return message, {"role": "user", "content": embedded}
+        return {"role": message["role"], "content": embedded}
 
     def _append(self, given: dict[str, Any], encoded: dict[str, Any] | None = None) -> None:
         self.messages.append(given)
         self._encoded.append(given if encoded is None else encoded)
+
+
+def _results(text: Any) -> _Messages:
+    """Messages of role tool that are given in the place of a content list; none where it is one."""
+    if not isinstance(text, list | tuple):
+        return []
+    messages: _Messages = [dict(message) for message in text if isinstance(message, Mapping)]
+    is_results = len(messages) == len(text) and all(message.get("role") == "tool" for message in messages)
+    return messages if is_results else []
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

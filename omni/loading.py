@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import re
@@ -14,24 +15,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 
+from encoders.nn.context import in_own_context
+from encoders.nn.kernels import api as kernels
 from encoders.towers import AudioTower, VisionTower
-from omni.checkpoint import canonical_names, check_tensors, load_parameters, parameter_shapes, without_copies
-from omni.config import GenerationConfig, ModelConfig, read_json, token_ids
-from omni.config_file import check_token_ids, read_config
+from omni.checkpoint.config_file import check_token_ids, read_config
+from omni.checkpoint.directory import check_directory, find_directory
+from omni.checkpoint.interruptible import interrupts_as_such
+from omni.checkpoint.json_file import read_json
+from omni.checkpoint.load import (
+    Tensor,
+    check_tensors,
+    load_parameters,
+    open_weights,
+    parameter_shapes,
+    without_copies,
+)
+from omni.checkpoint.quantize import check_form
+from omni.checkpoint.quantized import PackedTensor, without_quantization
+from omni.checkpoint.save import Origin
+from omni.config import GenerationConfig, ModelConfig, token_ids
 from omni.decoder.model import TextDecoder
-from omni.directory import check_directory, find_directory
-from omni.encoding import MediaEncoder
-from omni.errors import CheckpointError, InputError, shown
+from omni.errors import CheckpointError, InputError, is_whole, shown
 from omni.families import Family
-from omni.interruptible import interrupts_as_such
+from omni.media.encoder import MediaEncoder
 from omni.model import Model
-from omni.safetensors_file import StoredTensor, open_tensors
-from omni.saving import Origin
-from omni.template import ChatTemplate
-from omni.tokenizer import Tokenizer
-from omni.tokenizer_files import end_of_text
+from omni.prompt.template import ChatTemplate
+from omni.prompt.tokenizer import Tokenizer
+from omni.prompt.tokenizer_files import end_of_text
 from processors import (
     Access,
     AudioProcessor,
@@ -44,6 +56,8 @@ from processors import (
     VideoProcessor,
 )
 from processors import AudioConfig as MelConfig
+
+kernels.enabled = os.environ.get("OMNI_KERNELS") != "0"  # encoders know nothing of the environment
 
 PARTS = ("vision", "audio", "text")
 
@@ -64,11 +78,13 @@ class Parts(nnx.Module):
 
 
 @interrupts_as_such()
+@in_own_context
 def load(
     name: str | os.PathLike[str],
     *,
     parts: Sequence[str] = PARTS,
     dtype: Any = None,
+    quantize: str | None = None,
     mesh: Mesh | None = None,
     progress: bool | None = None,
     revision: str | None = None,
@@ -77,6 +93,8 @@ def load(
     sources: Sources | None = None,
     check_finite: bool = True,
     deadline: float | None = None,
+    cache_bytes: int | None = None,
+    media_cache_bytes: int = 128 << 20,
 ) -> Model:
     """Loads a checkpoint.
 
@@ -85,8 +103,13 @@ def load(
             "Qwen/Qwen3-Omni-30B-A3B-Instruct".
         parts: which of "vision", "audio" and "text" to load, one or several; the weights of the others are never read.
         dtype: of the weights and activations, "float32" or "bfloat16"; the files' own when None (float32 for
-            float16 files). Tensors that files of bfloat16 hold in float32 then stay in float32.
-        mesh: devices to spread the weights over, along the mesh's last axis.
+            float16 files, bfloat16 for quantised ones that do not say float32). Tensors that files of bfloat16 hold in
+            float32 then stay in float32.
+        quantize: "int8" keeps the matrices of all parts as integers of 8 bits with a scale a row, in about half
+            the memory of bfloat16; activations stay in `dtype`. Those that files hold so are kept as they are, with
+            None too; "off" keeps none. A model of integers can be neither saved nor trained.
+        mesh: devices to spread the weights over, along the mesh's last axis, whatever kinds of axes it has; they lie on
+            this very mesh. On the default device when None, also where `jax.set_mesh` has set one.
         progress: show a bar; when None, only for long loads on a terminal.
         revision: branch, tag or commit of a name on the hub; its main branch when None.
         offline: read what the hub's cache holds, and use no network.
@@ -94,6 +117,9 @@ def load(
         sources: where media may come from; the defaults of `Sources` when None.
         check_finite: refuse weights that are NaN or infinite, which takes some 0.15 s a GB of bfloat16.
         deadline: seconds that loading may take, a download included.
+        cache_bytes: most bytes that keys, values and states of conversations may take; a quarter of the
+            machine's memory when None.
+        media_cache_bytes: most bytes of embeddings that are kept of media in conversations; 0 keeps none.
 
     Raises:
         CheckpointError: the directory cannot be loaded, with everything that is wrong with its tensors at once.
@@ -104,6 +130,10 @@ def load(
         if not isinstance(option, kind | None):
             message = f"{kind.__name__.lower()} must be an omni.{kind.__name__}, not {shown(option)}"
             raise CheckpointError(message, code="bad_option")
+    for size in (cache_bytes, media_cache_bytes):
+        if size is not None and (not is_whole(size) or size < 0):
+            raise CheckpointError(f"a cache is so many bytes large, not {shown(size)}", code="bad_option")
+    check_form(quantize)
     access = Access(limits or Limits(), sources or Sources())
     enable_compilation_cache()
     directory = find_directory(name, revision=revision, offline=offline, check=check)
@@ -118,7 +148,8 @@ def load(
     if config.vision is config.audio is config.text is None:
         message = f"a {family.name} checkpoint has none of the parts {', '.join(parts)}"
         raise CheckpointError(message, code="part_not_there")
-    stored = without_copies(canonical_names(open_tensors(directory), family), _tied(family, whole))
+    opened, method = open_weights(directory, family, whole.dtype)
+    stored = without_copies(opened, _tied(family, whole))
     config = without_absent_head(directory, family, config, stored)
     chosen = _dtype(dtype if dtype is not None else _file_dtype(whole, stored))
     images = _settings(ImageConfig, directory, needed=config.vision is not None)
@@ -132,11 +163,10 @@ def load(
     model = abstract_parts(config, images, chosen)
     shapes = parameter_shapes(model)
     places = {path: source.as_stored(shapes[path].shape, stored) for path, source in family.sources(config).items()}
-    elsewhere = _names(family, whole, images, stored) - _names(family, config, images, stored)
+    elsewhere = set()
+    if config != whole:
+        elsewhere = _names(family, whole, images, stored) - _names(family, config, images, stored)
     check_tensors(shapes, places, stored, elsewhere)
-    if mesh is not None:
-        # The compiler is to place what is computed, also on a mesh whose axes were made to be placed by hand.
-        mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
     kept = dtype is None and chosen == jnp.bfloat16
     load_parameters(
         model,
@@ -145,6 +175,7 @@ def load(
         dtype=chosen,
         keep_float32=kept,
         check_finite=check_finite,
+        quantize=quantize,
         mesh=mesh,
         progress=progress,
         check=check,
@@ -158,10 +189,11 @@ def load(
         origin=Origin(
             directory,
             family,
-            raw,
+            raw if method is None else without_quantization(raw),
             places,
             names={canonical: tensor.name for canonical, tensor in stored.items()},
             float32=frozenset(name for name, tensor in stored.items() if kept and tensor.dtype == np.float32),
+            shapes={path: tuple(leaf.shape) for path, leaf in shapes.items()},
             absent=tuple(part for part in PARTS if getattr(whole, part) is not None and part not in parts),
         ),
         media=MediaEncoder(
@@ -175,20 +207,39 @@ def load(
         template=template,
         generation=generation,
         notice=None if trained else "the demo checkpoint is untrained: what it answers is noise",
+        cache_bytes=cache_bytes,
+        media_cache_bytes=media_cache_bytes,
     )
 
 
 def abstract_parts(config: ModelConfig, images: ImageConfig, dtype: Any = jnp.float32) -> Parts:
     """The parameter tree with shapes and no weights."""
-    return nnx.eval_shape(lambda: Parts(config, images, rngs=nnx.Rngs(0), dtype=dtype))
+    # How transcripts are written changes no parameter, and tables of languages have no hash.
+    graph, state = _abstract(dataclasses.replace(config, transcript=None), images, jnp.dtype(dtype))
+    return nnx.merge(graph, jax.tree.map(lambda leaf: leaf, state))  # with parameters of its own
+
+
+@functools.lru_cache(maxsize=16)
+def _abstract(config: ModelConfig, images: ImageConfig, dtype: Any) -> tuple[Any, Any]:
+    # To trace every initializer takes longer than to read the weights of a small model.
+    return nnx.split(nnx.eval_shape(lambda: Parts(config, images, rngs=nnx.Rngs(0), dtype=dtype)))
 
 
 def enable_compilation_cache() -> None:
-    """Keeps compiled programs on disk, unless the user has chosen a place for them already."""
-    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "omni-jax" / "compiled"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    """Keeps compiled programs on disk, unless the user has chosen a place for them already, or to keep none."""
+    place, least = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    config: Any = jax.config
+    if _is_set(place, None) or not config.jax_enable_compilation_cache:
+        return
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    config.update(place, str(home / "omni-jax" / "compiled"))
+    if not _is_set(least, 1.0):
+        config.update(least, 0.2)
+
+
+def _is_set(name: str, default: Any) -> bool:
+    """Whether a setting of JAX is set in the environment, or is not the one that JAX begins with."""
+    return name.upper() in os.environ or getattr(jax.config, name) != default
 
 
 def _deadline_check(seconds: float | None) -> Callable[[], None]:
@@ -321,13 +372,16 @@ def without_absent_head(directory: Path, family: Family, config: ModelConfig, st
     return dataclasses.replace(config, text=dataclasses.replace(config.text, output_head=False))
 
 
-def _names(family: Family, config: ModelConfig, images: ImageConfig, stored: Mapping[str, StoredTensor]) -> set[str]:
+def _names(family: Family, config: ModelConfig, images: ImageConfig, stored: Mapping[str, Tensor]) -> set[str]:
     shapes, sources = parameter_shapes(abstract_parts(config, images)), family.sources(config)
     found = ((sources[path].as_stored(leaf.shape, stored), leaf.shape) for path, leaf in shapes.items())
     return {name for source, shape in found for name, _, _ in source.pieces(shape)}
 
 
-def _file_dtype(config: ModelConfig, stored: Mapping[str, StoredTensor]) -> str:
+def _file_dtype(config: ModelConfig, stored: Mapping[str, Tensor]) -> str:
+    packed = next((tensor for tensor in stored.values() if isinstance(tensor, PackedTensor)), None)
+    if packed is not None:
+        return packed.dtype.name
     # config.json may be silent, or older than the files: what lies on disk decides. Some files of bfloat16 hold a few
     # small tensors of float32.
     sizes: dict[str, int] = {}

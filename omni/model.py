@@ -2,123 +2,47 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
-from flax import nnx
-from jaxtyping import Float, Float32, Integer
+from jaxtyping import Float, Float32
 
+from omni.call_options import GenerateOptions, PrepareOptions, Reading, TranscribeOptions
 from omni.chat import Chat
-from omni.config import GenerationConfig, ModelConfig
-from omni.decoder.model import TextDecoder
-from omni.embedding import Embedding
-from omni.encoding import MediaEncoder
+from omni.checkpoint.save import save
 from omni.errors import InputError, check_batch_size
-from omni.generation.engine import Engine
-from omni.generation.run import Options, Row, run, text_stream
-from omni.inputs import Inputs
-from omni.layout import Layout, MediaLayout
-from omni.media import is_samples
-from omni.messages import is_single
-from omni.prompt_builder import prepare
-from omni.reply import Reply, reply
-from omni.saving import Origin, save
-from omni.spoken import Spoken
-from omni.template import ChatTemplate
-from omni.tokenizer import Tokenizer
-from omni.transcription import Transcriber, Transcript
-from omni.vectors import embed
-from processors import Access, Deadline, Limits, Sources
-
-Message = Mapping[str, Any]
-TokenIds = Sequence[int | np.integer] | Integer[np.ndarray, "_"]
-Conversation = Sequence[Message] | TokenIds
+from omni.generation.memory import MemoryBudget
+from omni.generation.reply import Reply
+from omni.generation.serving import ServingEngine
+from omni.generation.ticket import Ticket
+from omni.media.embedding import Embedding
+from omni.media.types import is_samples
+from omni.options import GenerationOptions, one_for_each
+from omni.prompt.inputs import Inputs
+from omni.prompt.messages import is_single
+from omni.prompt.prompt_options import PromptOptions
+from omni.runtime import PROMPT_OPTIONS, Conversation, Runtime, TokenIds
+from omni.tasks.embed import embed
+from omni.tasks.transcribe import Transcriber, Transcript
 
 
-class Reading(TypedDict, total=False):
-    """What calls that read media take besides their own options.
-
-    Attributes:
-        limits: how much each medium may take.
-        sources: where media may come from.
-        deadline: seconds that the call may take.
-    """
-
-    limits: Limits | None
-    sources: Sources | None
-    deadline: float | None
-
-
-class GenerateOptions(Reading, total=False):
-    """The keyword arguments of `Model.generate`."""
-
-    max_new_tokens: int
-    temperature: float | None
-    top_p: float | None
-    top_k: int | None
-    seed: int | Sequence[int] | None
-    stop: Sequence[str]
-    batch_size: int
-
-
-class TranscribeOptions(Reading, total=False):
-    """The keyword arguments of `Model.transcribe`."""
-
-    context: str
-    stretch_seconds: float | None
-    max_new_tokens: int | None
-    batch_size: int
-    progress: bool | None
-
-
-class Model:
+class Model(Runtime):
     """A checkpoint, loaded. Made by `omni.load`.
 
     Attributes:
         name: the name or path it was loaded from.
         config: the parts it has.
-        parts: the NNX modules, as `.vision`, `.audio` and `.text`. Their parameters may be changed: `save` writes them
-            as they are, while `encode` and `generate` go on with those that were loaded until `take_over` is called.
-        media: processors and towers.
+        parts: the NNX modules, as `.vision`, `.audio` and `.text`. They may be edited: each call uses the weights that
+            they have when it begins, and `save` writes the same.
         tokenizer: None when the directory has none; token ids then stand for text.
     """
-
-    def __init__(
-        self,
-        name: str,
-        config: ModelConfig,
-        *,
-        parts: nnx.Module,
-        origin: Origin,
-        media: MediaEncoder,
-        tokenizer: Tokenizer | None,
-        template: ChatTemplate,
-        generation: GenerationConfig,
-        notice: str | None = None,
-    ):
-        self.name, self.config, self.media, self.tokenizer = name, config, media, tokenizer
-        self.parts, self.notice = parts, notice
-        self._origin = origin
-        self.template, self.generation = template, generation
-        self._engine = _engine(parts, config)
 
     def __repr__(self) -> str:
         parts = [part for part in ("vision", "audio", "text") if getattr(self.config, part) is not None]
         return f"omni.Model({self.name!r}, parts={parts})"
-
-    @property
-    def engine(self) -> Engine:
-        """The decoder's engine.
-
-        Raises:
-            InputError: the text part was not loaded.
-        """
-        if self._engine is None:
-            raise InputError("part_not_loaded", "this model was loaded without its text part")
-        return self._engine
 
     # --- embeddings ---------------------------------------------------------------------------------------------
 
@@ -158,9 +82,10 @@ class Model:
         models give vectors too, though none that they were trained to give.
 
         Args:
-            inputs: a string, which is text; a medium as `encode` takes it, paths as `pathlib.Path` or `omni.Image`;
-                messages, for text and media together; token ids or what `prepare` returned, read as they are; or a
-                list of such.
+            inputs: a string, which is text, unless it is the name of a file or a URL: those are refused, as they might
+                mean either; a medium as `encode` takes it, files as `pathlib.Path` or `omni.Image`; messages, for text
+                and media together, or for any text; token ids or what `prepare` returned, read as they are; or a list
+                of such.
             instruction: what the vector is for, "Represent the user's input." when None.
             batch_size: how many are read at a time; results do not depend on it.
             reading: `limits`, `sources`, `deadline`, as in `encode`.
@@ -169,26 +94,29 @@ class Model:
             A vector; for a list, one a row.
 
         Raises:
-            InputError: something cannot be used, or an instruction is given twice.
+            InputError: something cannot be used, an instruction is given twice, or `ambiguous_text`.
         """
         return embed(self, inputs, instruction, batch_size, self.access(**reading))
 
     # --- conversations ------------------------------------------------------------------------------------------
 
     def prepare(
-        self, messages: Conversation, *, add_generation_prompt: bool = True, **reading: Unpack[Reading]
+        self, messages: Conversation, *, add_generation_prompt: bool = True, **given: Unpack[PrepareOptions]
     ) -> Inputs:
         """Makes a conversation ready for the decoder, its media encoded.
 
         Args:
             messages: `{"role", "content"}` dicts, or plain token ids.
             add_generation_prompt: end with the opening of the assistant's turn.
-            reading: `limits`, `sources`, `deadline`, as in `encode`.
+            given: `tools`, `template_options` and `continue_final_message` as in `generate`; `limits`, `sources`,
+                `deadline` as in `encode`.
 
         Raises:
-            InputError: the messages or a medium cannot be used.
+            InputError: the messages, a medium or an option cannot be used.
         """
-        return self.prepare_all([messages], add_generation_prompt, self.access(**reading))[0]
+        reading: dict[str, Any] = dict(given)
+        prompt = PromptOptions.of(**{name: reading.pop(name) for name in PROMPT_OPTIONS if name in reading})
+        return self.prepare_all([messages], add_generation_prompt, self.access(**reading), prompt=prompt)[0]
 
     def logits(self, inputs: Inputs | TokenIds) -> Float[np.ndarray, "tokens vocabulary"]:
         """Next-token scores after every token.
@@ -197,42 +125,63 @@ class Model:
             inputs: what `prepare` returned, or plain token ids.
         """
         if not isinstance(inputs, Inputs):
-            inputs = self.from_ids(inputs)
+            inputs = self.prompts.from_ids(inputs)
         return self.engine.logits(inputs.to_prompt())
 
     @overload
-    def generate(self, messages: Conversation, **options: Unpack[GenerateOptions]) -> Reply: ...
+    def generate(
+        self,
+        messages: Conversation,
+        options: GenerationOptions | None = ...,
+        *,
+        batch_size: int = ...,
+        **given: Unpack[GenerateOptions],
+    ) -> Reply: ...
     @overload
-    def generate(self, messages: Sequence[Conversation], **options: Unpack[GenerateOptions]) -> list[Reply]: ...
+    def generate(
+        self,
+        messages: Sequence[Conversation],
+        options: GenerationOptions | None = ...,
+        *,
+        batch_size: int = ...,
+        **given: Unpack[GenerateOptions],
+    ) -> list[Reply]: ...
+    @overload
+    def generate(
+        self,
+        messages: Any,
+        options: GenerationOptions | None = ...,
+        *,
+        n: int,
+        batch_size: int = ...,
+        **given: Unpack[GenerateOptions],
+    ) -> Any: ...
 
     def generate(
         self,
         messages: Any,
+        options: GenerationOptions | None = None,
         *,
-        max_new_tokens: int = 512,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        seed: int | Sequence[int] | None = None,
-        stop: Sequence[str] = (),
+        n: int | None = None,
         batch_size: int = 8,
-        **reading: Unpack[Reading],
-    ) -> Reply | list[Reply]:
+        **given: Unpack[GenerateOptions],
+    ) -> Any:
         """Answers a conversation, or a list of them.
 
         Args:
             messages: messages or token ids of one conversation; or a list of such.
-            max_new_tokens: most tokens a reply.
-            temperature: 0 is greedy; the checkpoint's default when None.
-            top_p: keep the most likely tokens up to this probability.
-            top_k: keep this many most likely tokens; 0 keeps all.
-            seed: makes sampling repeatable; one number, or one for each conversation.
-            stop: a string, or several, that end a reply; not part of it.
-            batch_size: how many conversations are decoded together; replies do not depend on it.
-            reading: `limits`, `sources`, `deadline`, as in `encode`.
+            options: how replies are written.
+            n: replies to each conversation; goes before that of `options`.
+            batch_size: how many replies are written together; they do not depend on it.
+            given: fields of `GenerationOptions`, which go before those of `options`; `seed` may be a list with one for
+                each conversation. `tools`: functions that the model may call, as OpenAI declares them; calls are in
+                `reply.tool_calls`. `template_options`: what the checkpoint's template reads besides, such as
+                `{"enable_thinking": False}`. `continue_final_message`: go on with the last message, an assistant's.
+                `limits` and `sources` as in `encode`.
 
         Returns:
-            One reply for one conversation; a list, in order, for a list.
+            One reply for one conversation; a list, in order, for a list. Where `n` is more than 1, a list of so many in
+            the place of each.
 
         Raises:
             InputError: an option, a message or a medium cannot be used.
@@ -240,38 +189,46 @@ class Model:
         single = is_single(messages)
         conversations = [messages] if single else list(messages)
         check_batch_size(batch_size)
-        access = self.access(**reading)
-        chosen = (max_new_tokens, temperature, top_p, top_k, seed, stop)
-        options = self.options(len(conversations), *chosen, deadline=access.deadline)
-        inputs = self.prepare_all(conversations, True, access)
-        replies: list[Reply] = []
-        for start in range(0, len(inputs), batch_size):
-            seeds = options.seeds[start : start + batch_size]
-            replies += self.answer(inputs[start : start + batch_size], replace(options, seeds=seeds))
+        chosen = self.chosen(options, given if n is None else {**given, "n": n})
+        each = one_for_each(chosen.options, chosen.seed, len(conversations))
+        inputs = self.prepare_all(conversations, True, chosen.access, prompt=chosen.prompt)
+        found = self.generator.run(inputs, each, chosen.access.deadline, batch_size)
         self.warn_if_untrained()
+        replies = found if chosen.options.n > 1 else [reply for (reply,) in found]
         return replies[0] if single else replies
 
     def stream(
-        self,
-        messages: Conversation,
-        *,
-        max_new_tokens: int = 512,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-        **reading: Unpack[Reading],
+        self, messages: Conversation, options: GenerationOptions | None = None, **given: Unpack[GenerateOptions]
     ) -> Iterator[str]:
         """Answers one conversation piece by piece; never half a character. Options are those of `generate`."""
-        access = self.access(**reading)
-        chosen = (max_new_tokens, temperature, top_p, top_k, seed, stop)
-        options = self.options(1, *chosen, deadline=access.deadline)
-        inputs = self.prepare_all([messages], True, access)[0]
-        row = Row(text_stream(self.tokenizer, options.stop))
-        if row.text is None:
+        if self.tokenizer is None:
             raise InputError("no_tokenizer", "streaming gives text, and the checkpoint directory has no tokenizer")
-        return self._pieces(inputs, row, options)
+        inputs, chosen, access = self.request(messages, options, given)
+        ticket = self.generator.ticket(inputs, chosen, access.deadline)
+        return self._pieces(ticket)
+
+    def serve(
+        self,
+        *,
+        max_batch: int = 32,
+        max_length: int = 4096,
+        max_queue: int | None = None,
+        cache_bytes: int | None = None,
+    ) -> ServingEngine:
+        """An engine that answers requests of many threads together; see `ServingEngine`.
+
+        `with model.serve(max_batch=8) as engine: ticket = engine.submit(messages, max_new_tokens=64)`
+
+        Args:
+            max_batch: most requests that run at the same time.
+            max_length: tokens of a conversation with its reply that each of them has memory for; longer ones take of
+                what others leave.
+            max_queue: most requests that wait for their turn; no limit when None.
+            cache_bytes: most bytes that conversations may take; as `omni.load` was told when None.
+        """
+        check_batch_size(max_batch)
+        budget = MemoryBudget.of(self._cache_bytes if cache_bytes is None else cache_bytes)
+        return ServingEngine(self.generator.served(max_batch, max_length, max_queue, budget), self.request)
 
     def chat(self, system: str | None = None, **options: Any) -> Chat:
         """Begins a conversation that remembers.
@@ -303,28 +260,28 @@ class Model:
         progress: bool | None = None,
         **reading: Unpack[Reading],
     ) -> Transcript | list[Transcript]:
-        """Writes down what is said in a recording of any length, or in a list of them.
+        """Transcribes audio of any length, or a list of it.
 
-        Long recordings are cut at quiet places, and no sample is left out. They are decoded as they are read, and a
-        batch never holds more sound than one longest stretch, so memory does not grow with their length.
+        Long audio is cut at pauses, and no sample is left out. It is decoded as it is read, and a batch never holds
+        more than one longest stretch, so memory does not grow with the length.
 
         Args:
-            audio: path, URL, bytes, data URI, omni.Audio, or a video for its sound track; or a list.
+            audio: path, URL, bytes, data URI, omni.Audio, or a video for its audio track; or a list.
             language: what is spoken, such as "English" or "en"; found out when None.
             context: names and terms that may occur.
             stretch_seconds: longest stretch that is read at once; what the model is made for when None. Shorter ones
                 take less memory.
             max_new_tokens: most tokens a stretch; as many as speech can need when None.
             batch_size: most stretches that are read together; transcripts do not depend on it.
-            progress: show a bar; when None, only for long recordings on a terminal.
+            progress: show a bar; when None, only for long audio on a terminal.
             reading: `limits`, `sources`, `deadline`, as in `encode`; limits on length hold for what is held at once.
 
         Returns:
-            One transcript for one recording; a list, in order, for a list.
+            One transcript for one source; a list, in order, for a list.
 
         Raises:
             InputError: `not_a_recogniser`, for a model that does not write transcripts; `unknown_language`; an option
-                or a recording cannot be used.
+                or audio cannot be used.
         """
         access = self.access(**reading)
         transcriber = Transcriber(
@@ -362,69 +319,19 @@ class Model:
         """
         save(self.parts, self._origin, Path(directory).resolve(), max_shard_size=max_shard_size, overwrite=overwrite)
 
-    def take_over(self) -> None:
-        """After training: `encode` and `generate` go on with the weights that `parts` has now, which are no noise."""
-        self.media, self.notice = self.media.with_towers(self.parts), None
-        self._engine = _engine(self.parts, self.config)
+    def refresh(self) -> None:
+        """Say that `parts` was trained, so that neither a warning nor a saved config.json calls its weights noise.
+
+        Edits are seen without it. It also makes anew whatever else depends on weights.
+        """
+        self._media, self._generator, self.notice = self._media.with_towers(self.parts), None, None
         self._origin = replace(self._origin, config={k: v for k, v in self._origin.config.items() if k != "omni_demo"})
 
-    # --- parts that chat and the command line share ---------------------------------------------------------------
+    def take_over(self) -> None:
+        """The old name of `refresh`."""
+        warnings.warn("Model.take_over is now called Model.refresh", DeprecationWarning, stacklevel=2)
+        self.refresh()
 
-    def access(
-        self, limits: Limits | None = None, sources: Sources | None = None, deadline: float | None = None
-    ) -> Access:
-        """What one call may read: its own limits, policy and deadline, and else those of `omni.load`."""
-        return self.media.access.of_call(limits, sources, deadline)
-
-    def options(self, conversations: int, *chosen: Any, deadline: Deadline | None = None) -> Options:
-        """What a caller chose, and else the checkpoint's defaults; `chosen` as in `Options.fill`."""
-        return Options.fill(self.generation, conversations, *chosen, deadline=deadline or Deadline())
-
-    def answer(self, inputs: Sequence[Inputs], options: Options) -> list[Reply]:
-        """Answers prepared conversations together; `options` has a seed for each."""
-        rows = [Row(text_stream(self.tokenizer, options.stop)) for _ in inputs]
-        session = self.engine.start([one.to_prompt() for one in inputs])
-        for _ in run(self.engine, session, rows, options):
-            pass
-        return [reply(row, len(one.token_ids), 0) for row, one in zip(rows, inputs, strict=True)]
-
-    def warn_if_untrained(self) -> None:
-        """Says so after an answer of weights that never learned anything."""
-        if self.notice:
-            warnings.warn(self.notice, UserWarning, stacklevel=3)
-
-    def _pieces(self, inputs: Inputs, row: Row, options: Options) -> Iterator[str]:
-        session = self.engine.start([inputs.to_prompt()])
-        for _, piece in run(self.engine, session, [row], options):
-            yield piece
+    def _pieces(self, ticket: Ticket) -> Iterator[str]:
+        yield from self.generator.pieces(ticket)
         self.warn_if_untrained()
-
-    def prepare_turn(self, messages: Sequence[Message], before: Spoken | None, access: Access | None = None) -> Inputs:
-        """As `prepare`, keeping the tokens of what was spoken before."""
-        return self.prepare_all([messages], True, access, before)[0]
-
-    def prepare_all(
-        self,
-        conversations: Sequence[Conversation],
-        add_generation_prompt: bool,
-        access: Access | None = None,
-        before: Spoken | None = None,
-    ) -> list[Inputs]:
-        """Renders every conversation; encodes all their media together."""
-        return prepare(self, conversations, add_generation_prompt, access or self.media.access, before)
-
-    def lay_out(self, prompt_ids: Sequence[int], media: Sequence[MediaLayout]) -> Layout:
-        """Expands a prompt's placeholders to the rows of its media, in the way of the model's family."""
-        assert self.tokenizer is not None
-        return self._origin.family.lay_out(prompt_ids, media, self.config, self.tokenizer.encode)
-
-    def from_ids(self, token_ids: TokenIds) -> Inputs:
-        """Token ids as inputs, checked against the vocabulary."""
-        if self.config.text is None:
-            raise InputError("part_not_loaded", "this model was loaded without its text part")
-        return Inputs.from_token_ids(token_ids, self.config.text.vocab_size)
-
-
-def _engine(parts: Any, config: ModelConfig) -> Engine | None:
-    decoder: TextDecoder | None = getattr(parts, "text", None)
-    return None if decoder is None else Engine(decoder, config.deepstack_levels)

@@ -1,20 +1,23 @@
 """Training: conversations with their media to a loss, and a loss to new weights."""
 
-from omni.training.batch import Batch, NoRoom, Room, collate
+import warnings
+from typing import Any
+
+from omni.training.batch import Batch, BatchOverflow, BatchShape, collate
 from omni.training.data import batches, read_jsonl
 from omni.training.example import Example, encode_media, make_example
 from omni.training.loss import hidden_states, loss_and_counts
-from omni.training.trained import LoRA, Trained
+from omni.training.parameters import LoRA, TrainableParameters
 from omni.training.trainer import Metrics, TrainingOptions, train, train_on
 
 __all__ = [
     "Batch",
+    "BatchOverflow",
+    "BatchShape",
     "Example",
     "LoRA",
     "Metrics",
-    "NoRoom",
-    "Room",
-    "Trained",
+    "TrainableParameters",
     "TrainingOptions",
     "batches",
     "collate",
@@ -26,3 +29,12 @@ __all__ = [
     "train",
     "train_on",
 ]
+
+_RENAMED = {"NoRoom": "BatchOverflow", "Room": "BatchShape", "Trained": "TrainableParameters"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"omni.training.{name} is now called {_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+    return globals()[_RENAMED[name]]

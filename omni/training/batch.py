@@ -7,8 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
-from encoders.config import AudioConfig, VisionConfig
-from encoders.layout import (
+from encoders.buckets import (
     VISION_LENGTHS,
     AudioRows,
     Call,
@@ -17,8 +16,9 @@ from encoders.layout import (
     audio_token_count,
     vision_calls,
 )
+from encoders.config import AudioConfig, VisionConfig
 from omni.config import ModelConfig
-from omni.embedding import Embedding
+from omni.media.embedding import Embedding
 from omni.training.example import Example
 from processors.audio import AudioFeatures
 from processors.image import ImageFeatures
@@ -34,12 +34,12 @@ F = TypeVar("F", ImageFeatures, VideoFeatures)
 Shape = tuple[int, ...]
 
 
-class NoRoom(ValueError):
-    """Examples that do not fit into a room."""
+class BatchOverflow(ValueError):
+    """Examples that do not fit into a batch of the shape that was asked for."""
 
 
 @dataclass(frozen=True)
-class Room:
+class BatchShape:
     """One shape for all batches, and so one program.
 
     Attributes:
@@ -92,35 +92,35 @@ class Batch(NamedTuple):
     encoded: EncodedRows | None = None
 
 
-def collate(examples: Sequence[Example], config: ModelConfig, room: Room | None = None) -> Batch:
+def collate(examples: Sequence[Example], config: ModelConfig, batch_shape: BatchShape | None = None) -> Batch:
     """Puts examples side by side.
 
     Args:
         examples: one or more.
         config: sizes of the towers.
-        room: what lengths and numbers of rows are padded to; powers of two when None, so that few programs serve many
-            batches. It has no say in media that are encoded already.
+        batch_shape: what lengths and numbers of rows are padded to; powers of two when None, so that few programs serve
+            many batches. It has no say in media that are encoded already.
 
     Raises:
-        NoRoom: the examples do not fit.
+        BatchOverflow: the examples do not fit.
     """
     table = _Table()
-    seen_room, heard_room = (None, None) if room is None else (room.vision, room.audio)
+    vision_rows, audio_rows = (None, None) if batch_shape is None else (batch_shape.vision, batch_shape.audio)
     vision: list[VisionRows] = []
     if config.vision is not None:
         # Stills and clips differ in the values of a patch, so each kind makes its own calls.
         still = config.vision.in_channels * config.vision.patch_size**2
-        vision += table.see(_features(examples, ImageFeatures), still, config.vision, seen_room)
+        vision += table.see(_features(examples, ImageFeatures), still, config.vision, vision_rows)
         film = still * config.vision.temporal_patch_size
-        vision += table.see(_features(examples, VideoFeatures), film, config.vision, seen_room)
+        vision += table.see(_features(examples, VideoFeatures), film, config.vision, vision_rows)
     sounds = [f for e in examples for f in (*e.media, *e.tracks) if isinstance(f, AudioFeatures)]
     # Each number of windows of a length is a program: a few more windows are cheaper than that.
-    audio = [] if config.audio is None else table.hear(sounds, config.audio, heard_room, len(examples) // 4)
+    audio = [] if config.audio is None else table.hear(sounds, config.audio, audio_rows, len(examples) // 4)
 
     longest = max(len(example.token_ids) for example in examples)
-    if room is not None and longest > room.tokens:
-        raise NoRoom(f"a conversation of {longest} tokens in a room for {room.tokens}")
-    shape = (len(examples), _padded(longest, _LEAST_TOKENS) if room is None else room.tokens)
+    if batch_shape is not None and longest > batch_shape.tokens:
+        raise BatchOverflow(f"a conversation of {longest} tokens in a batch for {batch_shape.tokens}")
+    shape = (len(examples), _padded(longest, _LEAST_TOKENS) if batch_shape is None else batch_shape.tokens)
     batch = Batch(
         token_ids=np.zeros(shape, np.int32),
         position_ids=np.zeros((3, *shape), np.float32),
@@ -160,10 +160,10 @@ class _Table:
         media: Sequence[ImageFeatures | VideoFeatures],
         values: int,
         config: VisionConfig,
-        room: Mapping[Shape, int] | None,
+        row_counts: Mapping[Shape, int] | None,
     ) -> list[VisionRows]:
         """Calls of the vision tower, for media whose patches have so many values."""
-        own = None if room is None else {shape: count for shape, count in room.items() if shape[1] == values}
+        own = None if row_counts is None else {one: count for one, count in row_counts.items() if one[1] == values}
         calls: Iterable[Call] = ()
         grids = np.zeros((0, 3), np.int32)
         if media:
@@ -188,9 +188,9 @@ class _Table:
         return found
 
     def hear(
-        self, sounds: Sequence[AudioFeatures], config: AudioConfig, room: Mapping[Shape, int] | None, least: int
+        self, sounds: Sequence[AudioFeatures], config: AudioConfig, row_counts: Mapping[Shape, int] | None, least: int
     ) -> list[AudioRows]:
-        """Calls of the audio tower; without a room, of at least so many rows."""
+        """Calls of the audio tower; without row counts, of at least so many rows."""
 
         def blank(shape: Shape) -> AudioRows:
             tokens = audio_token_count(shape[0] * config.chunk_frames, config)
@@ -200,7 +200,7 @@ class _Table:
         calls = audio_calls([sound.mel for sound in sounds], config)
         width = config.chunk_tokens
         found, windows = self._place(
-            calls, lambda rows: rows.mel.shape[1] * width, lambda rows: rows.lengths, room, blank, least
+            calls, lambda rows: rows.mel.shape[1] * width, lambda rows: rows.lengths, row_counts, blank, least
         )
         start = 0
         for sound in sounds:
@@ -230,20 +230,20 @@ class _Table:
         calls: Iterable[Call],
         width: Callable[[Any], int],
         lengths: Callable[[Any], np.ndarray],
-        room: Mapping[Shape, int] | None,
+        row_counts: Mapping[Shape, int] | None,
         blank: Callable[[Shape], Any],
         least: int = 1,
     ) -> tuple[list[Any], dict[int, np.ndarray]]:
         """One call for each padded length, and where in the table each frame's or window's tokens lie."""
-        by_shape: dict[Shape, list[Call]] = {shape: [] for shape, count in (room or {}).items() if count}
+        by_shape: dict[Shape, list[Call]] = {shape: [] for shape, count in (row_counts or {}).items() if count}
         for call in calls:
             by_shape.setdefault(call.rows[0].shape[1:], []).append(call)
         found, places = [], {}
         for shape, group in sorted(by_shape.items()):
             members = [i for call in group for i in call.members]
-            count = _padded(len(members), least) if room is None else room.get(shape, 0)
+            count = _padded(len(members), least) if row_counts is None else row_counts.get(shape, 0)
             if len(members) > count:
-                raise NoRoom(f"{len(members)} rows of shape {shape} in a room for {count}")
+                raise BatchOverflow(f"{len(members)} rows of shape {shape} in a batch for {count}")
             own = [call.rows for call in group] or [blank(shape)]
             whole = [np.concatenate(arrays) for arrays in zip(*own, strict=True)]
             # A row of padding is the first row again: a frame without patches has no softmax.

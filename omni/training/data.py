@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from omni.encoding import MediaEncoder
+from omni.media.encoder import MediaEncoder
 from omni.model import Model
-from omni.records import Conversation, naming, read_records, size
+from omni.prompt.records import Conversation, naming, read_records, size
 from omni.training.batch import Batch, collate
 from omni.training.example import Example, encode_media, make_example
 

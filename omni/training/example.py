@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
-from encoders.layout import audio_token_count
-from omni.completeness import render_whole
+from encoders.buckets import audio_token_count
 from omni.config import ModelConfig
-from omni.embedding import Embedding
-from omni.encoding import Features, MediaEncoder, as_medium
 from omni.errors import InputError
-from omni.inputs import check_ids, placeholders
-from omni.layout import MediaLayout, Span
-from omni.messages import parse
+from omni.media.embedding import Embedding
+from omni.media.encoder import Features, MediaEncoder, as_medium
 from omni.model import Model
-from omni.template import Rendered
+from omni.prompt.completeness import render_whole
+from omni.prompt.inputs import check_ids, placeholders
+from omni.prompt.layout import MediaLayout, Span
+from omni.prompt.messages import parse
+from omni.prompt.template import Rendered
 from processors.audio import AudioFeatures
 from processors.image import ImageFeatures
 from processors.video import VideoFeatures
@@ -101,7 +101,9 @@ def make_example(model: Model, messages: Sequence[Mapping[str, Any]]) -> Example
         ends = [at for at, token in enumerate(tokens) if token in model.generation.eos_token_ids]
         said = (ends[0] + 1 if ends else len(tokens)) if i % 2 else 0
         ids += [token + _SAID for token in tokens[:said]] + tokens[said:]
-    layout = model.lay_out(ids, [_media_layout(f, track, config) for f, track in zip(media, tracks, strict=True)])
+    layout = model.prompts.lay_out(
+        ids, [_media_layout(f, track, config) for f, track in zip(media, tracks, strict=True)]
+    )
     learned = layout.token_ids >= _SAID
     token_ids = np.where(learned, layout.token_ids - _SAID, layout.token_ids)
     if config.text is not None:

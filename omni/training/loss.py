@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int32
 
+from omni.decoder.media_rows import MediaRows
 from omni.training.batch import Batch
 
 # Scores that are held at once, 0.3 GiB in float32: those of 551 tokens at a vocabulary of 152,064.
@@ -35,16 +36,11 @@ def loss_and_counts(parts: Any, batch: Batch) -> tuple[Float[Array, ""], Int32[A
 def hidden_states(parts: Any, batch: Batch) -> Float[Array, "batch tokens width"]:
     """The decoder's hidden states after the final norm, media in their places; the batch's arrays are on the device."""
     x = parts.text.embed(batch.token_ids)
-    width = x.shape[-1]
-    table, levels = _table(parts, batch, width)
-    deepstack = None
-    if table is not None:
-        x = jnp.where(batch.sources[..., None] > 0, table.astype(x.dtype)[jnp.maximum(batch.sources - 1, 0)], x)
-    if levels is not None:
-        is_seen = (batch.sources > 0) & (batch.sources <= levels.shape[1])
-        chosen = jnp.where(is_seen, batch.sources - 1, 0)
-        deepstack = jnp.where(is_seen[..., None], levels.astype(x.dtype)[:, chosen], 0)
-    return parts.text(x, batch.position_ids, None, batch.counts, deepstack)[0]
+    table, levels = _table(parts, batch, x.shape[-1])
+    if table is None:
+        return parts.text(x, batch.position_ids, None, batch.counts)[0]
+    media = MediaRows(table, levels, batch.sources)  # pyright: ignore[reportArgumentType]
+    return parts.text(media.place(x), batch.position_ids, None, batch.counts, media)[0]
 
 
 def _table(parts: Any, batch: Batch, width: int) -> tuple[Array | None, Array | None]:

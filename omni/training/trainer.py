@@ -12,14 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from encoders.nn.context import in_own_context
 from omni.errors import InputError, is_number, is_whole, shown
 from omni.loading import PARTS
 from omni.model import Model
 from omni.training.batch import Batch
 from omni.training.data import Conversation, batches
 from omni.training.loss import loss_and_counts
-from omni.training.progress import load_progress, save_progress
-from omni.training.trained import LoRA, Trained
+from omni.training.parameters import LoRA, TrainableParameters
+from omni.training.state import load_progress, save_progress
 
 # Programs that are kept, the last that were used. One holds thousands of memory maps, a process 65,530.
 _PROGRAMS = 16
@@ -107,14 +108,15 @@ def train(
 
     def made(first: int) -> Iterator[Batch]:
         keep, parts = int(options.keep_gib * 2**30), PARTS if options.parts is None else options.parts
-        # Towers that stay as they are need to see a medium once. They are those of `parts`, whoever put them there.
+        # Towers that stay as they are need to see a medium once.
         resting = options.lora is not None or not {"vision", "audio"} & set(parts)
-        encoder = model.media.with_towers(model.parts) if resting else None
+        encoder = model.media if resting else None
         return batches(model, conversations, options.batch_size, options.seed, first, keep, encoder)
 
     yield from train_on(model, made, directory, options)
 
 
+@in_own_context
 def train_on(
     model: Model, made: Callable[[int], Iterator[Batch]], directory: Path, options: TrainingOptions
 ) -> Iterator[Metrics]:
@@ -131,7 +133,7 @@ def train_on(
         ValueError: batches end before the last step.
     """
     names = PARTS if options.parts is None else options.parts
-    trained = Trained(model.parts, names, options.lora, options.seed)
+    trained = TrainableParameters(model.parts, names, options.lora, options.seed)
     optimiser = _optimiser(options)
     rates = np.asarray(jax.vmap(_schedule(options))(jnp.arange(options.steps)), np.float32)
     state: Any = (trained.start, optimiser.init(trained.start), jnp.int32(0))  # pyright: ignore[reportArgumentType]
@@ -156,7 +158,7 @@ def train_on(
     if int(state[2]) < options.steps:
         raise ValueError(f"batches ended after step {int(state[2])} of {options.steps}")
     trained.write(state[0], model.parts)
-    model.take_over()
+    model.refresh()
 
 
 def _metrics(step: int, found: Any, began: float) -> Metrics:
@@ -188,7 +190,7 @@ def _decayed(weights: Any) -> dict[str, bool]:
     return {name: "norm" not in name and "bias" not in name for name in weights}
 
 
-def _step(trained: Trained, optimiser: optax.GradientTransformation, state: Any) -> Any:
+def _step(trained: TrainableParameters, optimiser: optax.GradientTransformation, state: Any) -> Any:
     """A step as a function of state, frozen weights, learning rate and batch; each shape of a batch is a program."""
 
     @functools.partial(jax.jit, donate_argnums=0)

@@ -3,21 +3,18 @@
 import json
 from pathlib import Path
 
-import asr
-import media
 import numpy as np
 import pytest
-import tiny
-from load import DATA, assert_stages, relative_error
 
 import omni
-from omni.checkpoint import parameter_shapes
+from omni.checkpoint.load import parameter_shapes
+from omni.checkpoint.safetensors import open_tensors
 from omni.families import QWEN3_ASR
 from omni.loading import abstract_parts
-from omni.safetensors_file import open_tensors
-from omni.template import ChatTemplate
-from omni.verification.trace import laid_out, text_array
-from processors import ImageConfig
+from omni.prompt.template import ChatTemplate
+from processors import AudioProcessor, ImageConfig
+from tests.golden import asr, media, tiny
+from tests.golden.load import DATA, as_array, assert_stages, end_tokens, prepared, relative_error
 
 STEPS = 12
 NAMES = Path(__file__).parents[1] / "golden" / "asr_names.json"
@@ -54,7 +51,7 @@ def thinned(rows, wanted):
 @pytest.mark.parametrize("clip", asr.CLIPS)
 def test_spectrograms(model, expected, clip):
     arrays, _ = expected
-    mel = model.media.audio(media.audio(clip)).mel
+    mel = AudioProcessor.from_pretrained(model.name)(media.audio(clip)).mel
     assert mel.shape == (128, arrays[f"{clip}/frames"])
     wanted = arrays[f"{clip}/mel"]
     np.testing.assert_allclose(thinned(mel.T, wanted.T).T, wanted, atol=1e-5)
@@ -71,17 +68,17 @@ def test_token_ids_and_logits(model, sounds, expected, clip):
     arrays, record = expected
     inputs = model.prepare(messages(sounds[clip]))
     wanted = {
-        "prompt": text_array(record["prompts"][f"{clip}/plain"]),
+        "prompt": as_array(record["prompts"][f"{clip}/plain"]),
         "token_ids": np.asarray(record["token_ids"][f"{clip}/plain"]),
         "positions": np.broadcast_to(np.arange(len(inputs.token_ids)), inputs.position_ids.shape),
         "logits": arrays[f"{clip}/plain/logits"],
     }
-    ours = laid_out(inputs) | {"logits": model.logits(inputs)[-len(wanted["logits"]) :]}
+    ours = prepared(inputs) | {"logits": model.logits(inputs)[-len(wanted["logits"]) :]}
     assert_stages(clip, ours, wanted)
 
 
 def test_greedy_replies_together(model, sounds, expected):
-    ends = {model.tokenizer.control_tokens[token] for token in ("<|endoftext|>", "<|im_end|>")}
+    ends = end_tokens(model)
     wanted = []
     for clip in asr.CLIPS:
         # The reference was made to go on after an end token; a reply ends there.

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import omni
-from omni.config import read_json
-from omni.evaluation import evaluate
+from omni.checkpoint.json_file import read_json
 from omni.loading import find_directory
-from omni.records import read_records
+from omni.prompt.records import read_records
+from omni.tools.evaluate import evaluate
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 UNKNOWN = "I don't know. I only know coloured shapes, digits, short words, tones and moving shapes."

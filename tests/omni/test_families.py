@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from omni.checkpoint import parameter_shapes
+from omni.checkpoint.load import parameter_shapes
 from omni.errors import CheckpointError
 from omni.families import QWEN3_5, QWEN3_NEXT, QWEN3_OMNI, Source, family_of
 from omni.loading import abstract_parts

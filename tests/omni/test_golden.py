@@ -2,10 +2,9 @@
 continuations equal."""
 
 import pytest
-from load import CASES, assert_stages
 
 import omni
-from omni.verification.trace import laid_out
+from tests.golden.load import CASES, assert_stages, end_tokens, prepared
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +26,12 @@ def conversation(case):
 def test_a_conversation(model, golden, name):
     case = golden.case(name)
     inputs = model.prepare(conversation(case))
-    assert_stages(name, laid_out(inputs) | {"logits": model.logits(inputs)[case.logits_at]}, case.stages)
+    assert_stages(name, prepared(inputs) | {"logits": model.logits(inputs)[case.logits_at]}, case.stages)
 
 
 def test_greedy_continuations_all_in_one_batch(model, golden):
     """Thirty conversations of different lengths side by side give each its own continuation."""
-    ends = model.options(1, 1, None, None, None, 0, ()).ends
+    ends = end_tokens(model)
     cases = [golden.case(name) for name in CASES]
     replies = model.generate([conversation(case) for case in cases], max_new_tokens=12, temperature=0.0)
     for case, reply in zip(cases, replies, strict=True):

@@ -3,13 +3,14 @@
 import json
 import shutil
 
-import numpy as np
+import jax
 import pytest
-import text_families
-import tiny
 
 import omni
-from omni.generation.sampling import Sampling
+from omni.generation.engine import Engine
+from omni.generation.memory import MemoryBudget
+from tests.golden import text_families, tiny
+from tests.omni.scheduling import afresh, replies, run, task, text
 
 OPTIONS = {"max_new_tokens": 6, "temperature": 0.0}
 
@@ -25,34 +26,54 @@ def model(tmp_path_factory):
     return omni.load(directory)
 
 
-def afresh(model, inputs) -> list[int]:
-    session = model.engine.start([inputs.to_prompt()])
-    steps = OPTIONS["max_new_tokens"]
-    return [int(t[0]) for t in model.engine.decode(session, Sampling(), [0], steps, frozenset(), np.ones(1, bool))]
-
-
 @pytest.mark.parametrize("cut", [False, True])
 def test_every_turn_answers_as_if_all_were_read_afresh(model, monkeypatch, cut):
+    """Where an answer was changed, the states after the message before it serve, and nothing later."""
     seen, prepare = [], model.prepare_turn
+    model.engine.memory.reset()
     monkeypatch.setattr(model, "prepare_turn", lambda *args: seen.append(prepare(*args)) or seen[-1])
     chat = model.chat(system="You are terse.", **OPTIONS)
-    for turn, text in enumerate(("Hello.", "What is the sea?", "And the sky?")):
-        read = None if chat._read is None else len(chat._read.token_ids)
+    before = ends = 0
+    for turn, said in enumerate(("Hello.", "What is the sea?", "And the sky?")):
         if cut and turn:
             # What was said is then encoded from its text, and not all of its tokens are those of the answer.
-            chat._spoken = None
+            chat._reusable = None
             chat._encoded[-1] = {"role": "assistant", "content": "Something else."}
-        reply = chat.send(text)
-        assert reply.token_ids == afresh(model, seen[-1])
-        assert reply.usage.cached_tokens == (0 if cut or not turn else read)
+        reply = chat.send(said)
+        prompt = seen[-1].to_prompt(model.generator.message_ends)
+        assert reply.token_ids == afresh(model, prompt, OPTIONS["max_new_tokens"])
+        if not turn:
+            assert not reply.usage.cached_tokens
+        elif cut:
+            assert reply.usage.cached_tokens == ends
+        else:
+            assert reply.usage.cached_tokens == before
+        before = reply.usage.prompt_tokens + len(reply.token_ids) - 1
+        ends = prompt.message_ends[-1]
 
 
-def test_a_session_that_is_cut_back_holds_nothing(model):
+def test_states_serve_their_own_beginning_alone(model):
     prompt = model.prepare(list(range(20))).to_prompt()
-    session = model.engine.start([prompt])
-    assert session.rewind(30) == 20
-    assert session.rewind(20) == 20
-    assert session.rewind(19) == 0
-    assert session.lengths.tolist() == [0]
-    model.engine.extend(session, [prompt], [0])
-    np.testing.assert_allclose(session.logits, model.engine.start([prompt]).logits, rtol=1e-4, atol=1e-4)
+    engine = Engine(model.parts.text)
+    (reply,) = replies(engine, [prompt], 3)
+    for more, cached in (([*reply[:2], 7], 22), ([7, 7], 20), (None, 0)):
+        later = model.prepare(list(range(19))).to_prompt() if more is None else prompt.followed_by(more)
+        one = task(later, 3)
+        assert run(engine, [one]) == [afresh(model, later, 3)]
+        assert one.cached_tokens == cached
+
+
+def test_states_are_kept_within_the_budget(model):
+    probe = Engine(model.parts.text)
+    size, slot = probe.memory._state_bytes, probe.memory._slot_bytes
+    engine = Engine(model.parts.text, budget=MemoryBudget(1 << 30, 2 * size + 1), slots=8192)
+    assert size > 0 and slot > 0
+    prompts = [text(20, seed) for seed in range(4)]
+    for prompt in prompts:
+        replies(engine, [prompt], 1)
+        kept = [states for row in engine.memory.held for states in row.states.values()]
+        assert sum(leaf.nbytes for leaf in jax.tree.leaves(kept)) <= 2 * size
+    one, two = task(prompts[3].followed_by([1]), 1), task(prompts[0].followed_by([1]), 1)
+    run(engine, [one])
+    run(engine, [two])
+    assert (one.cached_tokens, two.cached_tokens) == (20, 0)

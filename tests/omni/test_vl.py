@@ -4,18 +4,16 @@ continuations equal; pictures and clips together, apart, and over several turns.
 import json
 
 import jax
-import media
 import numpy as np
 import pytest
-import tiny
-import vl
-from load import DATA, assert_stages, relative_error, with_media
 
 import omni
+from omni.checkpoint.safetensors import open_tensors
 from omni.families import QWEN3_VL
-from omni.safetensors_file import open_tensors
+from omni.generation.buckets import Buckets
 from omni.training.example import make_example
-from omni.verification.trace import laid_out, text_array
+from tests.golden import media, tiny, vl
+from tests.golden.load import DATA, as_array, assert_stages, end_tokens, prepared, relative_error, with_media
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +25,10 @@ def expected():
 
 @pytest.fixture(scope="module", params=vl.NAMES)
 def loaded(request, tmp_path_factory):
-    return request.param, omni.load(vl.write_checkpoint(tmp_path_factory.mktemp(request.param), request.param))
+    model = omni.load(vl.write_checkpoint(tmp_path_factory.mktemp(request.param), request.param))
+    # Few programs to compile: one conversation at a time or all, in parts of 128 tokens, which cut pictures and clips.
+    model.engine.buckets = Buckets((1, len(vl.CONVERSATIONS)), (128,), 128 * len(vl.CONVERSATIONS))
+    return request.param, model
 
 
 @pytest.mark.parametrize("case", vl.CONVERSATIONS)
@@ -36,19 +37,19 @@ def test_a_conversation(loaded, expected, case):
     record, arrays = expected[0][name][case], expected[1]
     inputs = model.prepare(with_media(vl.CONVERSATIONS[case]))
     wanted = {
-        "prompt": text_array(record["prompt"]),
+        "prompt": as_array(record["prompt"]),
         "token_ids": np.asarray(record["token_ids"]),
         "positions": arrays[f"{name}/{case}/position_ids"],
         "positions/next": np.asarray([record["next_position"]]),
         "logits": arrays[f"{name}/{case}/logits"],
     }
-    ours = laid_out(inputs) | {"logits": model.logits(inputs)[arrays[f"{name}/{case}/logits_at"]]}
+    ours = prepared(inputs) | {"logits": model.logits(inputs)[arrays[f"{name}/{case}/logits_at"]]}
     assert_stages(case, ours, wanted)
 
 
 def test_greedy_continuations_all_in_one_batch(loaded, expected):
     name, model = loaded
-    ends = model.options(1, 1, None, None, None, 0, ()).ends
+    ends = end_tokens(model)
     replies = model.generate([with_media(m) for m in vl.CONVERSATIONS.values()], max_new_tokens=12, temperature=0.0)
     for case, reply in zip(vl.CONVERSATIONS, replies, strict=True):
         wanted = expected[0][name][case]["greedy"]
@@ -90,7 +91,7 @@ def test_experts_either_way_round_are_read_and_saved_as_they_lay(loaded, tmp_pat
 
 def test_experts_over_a_mesh(loaded, tmp_path):
     name, model = loaded
-    mesh = jax.make_mesh((1, jax.device_count()), ("data", "model"))
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()).reshape(1, -1), ("data", "model"))
     spread = omni.load(vl.write_checkpoint(tmp_path, name), mesh=mesh)
     ids = list(range(20))
     assert relative_error(spread.logits(ids), model.logits(ids)) < 1e-6
@@ -116,13 +117,13 @@ def test_chat_reads_only_what_is_new_and_answers_as_generate_does(loaded):
     film, fps = media.video("crooked")
     first = chat.send("What moves?", omni.Video(film, fps), media.image("small"))
     assert "".join(model.stream(chat.messages[:1], max_new_tokens=4, temperature=0.0)) == first.text
-    before, asked = chat._spoken, {"role": "user", "content": "Which way?"}
+    before, asked = chat._reusable, {"role": "user", "content": "Which way?"}
     second = chat.send(asked["content"])
     assert second.usage.cached_tokens >= first.usage.prompt_tokens
     inputs = model.prepare_turn([*chat.messages[:2], asked], before)
     best = np.argmax(model.logits(inputs)[-1])
     assert second.usage.prompt_tokens == len(inputs.token_ids)
-    assert second.token_ids[:1] == [best] or best in model.options(1, 1, None, None, None, 0, ()).ends
+    assert second.token_ids[:1] == [best] or best in end_tokens(model)
 
 
 def test_training_lays_out_what_chat_reads(loaded):

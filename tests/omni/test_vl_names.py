@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from omni.checkpoint import parameter_shapes
+from omni.checkpoint.load import parameter_shapes
 from omni.families import QWEN3_VL
 from omni.loading import abstract_parts
 from processors import ImageConfig

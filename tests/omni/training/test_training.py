@@ -4,20 +4,18 @@ import json
 
 import jax
 import jax.numpy as jnp
-import media
 import numpy as np
 import optax
 import pytest
 from flax import nnx
-from load import relative_error
 from PIL import Image
 
 import omni
-from omni.encoding import MediaEncoder
+from omni.media.encoder import MediaEncoder
 from omni.training import (
+    BatchOverflow,
+    BatchShape,
     LoRA,
-    NoRoom,
-    Room,
     TrainingOptions,
     batches,
     collate,
@@ -30,6 +28,8 @@ from omni.training import (
     train_on,
     trainer,
 )
+from tests.golden import media
+from tests.golden.load import relative_error
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +247,7 @@ def test_a_batch_is_read_as_each_conversation_is_alone(tiny_checkpoint, encoded)
             assert relative_error(row[: len(wanted)], wanted) < 1e-5
 
 
-def test_batches_in_a_room_have_one_shape_and_the_same_loss(tiny_checkpoint):
+def test_batches_of_a_shape_have_one_shape_and_the_same_loss(tiny_checkpoint):
     model = omni.load(tiny_checkpoint)
     answer = {"role": "assistant", "content": "So it is."}
     asked = [
@@ -258,7 +258,7 @@ def test_batches_in_a_room_have_one_shape_and_the_same_loss(tiny_checkpoint):
     ]
     examples = [make_example(model, [{"role": "user", "content": parts}, answer]) for parts in asked]
     alone = collate(examples, model.config)
-    room = Room(
+    batch_shape = BatchShape(
         2 * alone.token_ids.shape[1],
         {rows.pixels.shape[1:]: len(rows.lengths) + 3 for rows in alone.vision} | {(1024, 768): 1},
         {rows.mel.shape[1:]: len(rows.lengths) + 1 for rows in alone.audio} | {(8, 128, 100): 2},
@@ -266,18 +266,18 @@ def test_batches_in_a_room_have_one_shape_and_the_same_loss(tiny_checkpoint):
     shapes, measured = set(), nnx.jit(loss_and_counts)
     # All kinds of media, a few of them, and none.
     for chosen in (examples, [examples[1]] * 2 + [examples[3]] * 2, [examples[3]] * 4):
-        batch = collate(chosen, model.config, room)
+        batch = collate(chosen, model.config, batch_shape)
         shapes.add(str(jax.tree.map(lambda a: (a.shape, a.dtype), batch)))
         loss, count = measured(model.parts, batch)
         wanted, wanted_count = measured(model.parts, collate(chosen, model.config))
         assert count == wanted_count and relative_error(loss, wanted) < 1e-6
     assert len(shapes) == 1
     for small in (
-        Room(8, room.vision, room.audio),
-        Room(room.tokens, {shape: 1 for shape in room.vision}, room.audio),
-        Room(room.tokens, room.vision, {}),
+        BatchShape(8, batch_shape.vision, batch_shape.audio),
+        BatchShape(batch_shape.tokens, {shape: 1 for shape in batch_shape.vision}, batch_shape.audio),
+        BatchShape(batch_shape.tokens, batch_shape.vision, {}),
     ):
-        with pytest.raises(NoRoom, match="in a room for"):
+        with pytest.raises(BatchOverflow, match="in a batch for"):
             collate([*examples, examples[1]], model.config, small)
 
 
@@ -292,7 +292,7 @@ def test_media_are_encoded_once_while_the_towers_rest(conversations, tmp_path, m
     monkeypatch.setattr(MediaEncoder, "encode", counted)
     losses = {}
     for name, wanted, how in (
-        ("adapters", 2, {"lora": LoRA(4)}),
+        ("adapters", 2, {"lora": LoRA(4, 8)}),
         ("text", 2, {"parts": ("text",)}),
         ("nothing kept", 4, {"parts": ("text",), "keep_gib": 0}),
         ("towers learn", 0, {}),
