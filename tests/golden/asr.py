@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import text_families
-import tiny
+
+from tests.golden import text_families, tiny
 
 TEMPLATE = tiny.TEMPLATE.with_name("asr.jinja")
 # The first release, and the one in transformers' own form.

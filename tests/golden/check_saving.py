@@ -1,6 +1,6 @@
 """Saves the small checkpoints with `Model.save`, loads them with transformers, and compares weights and logits.
 
-    python tests/golden/check_saving.py
+    python -m tests.golden.check_saving
 
 Needs the `reference` extra. float32 and bfloat16, in one file and in shards, on the CPU; logits in float32 throughout,
 as in bfloat16 rounding may choose another of two experts that are nearly tied.
@@ -11,12 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import asr
-import text_families
-import tiny
 import torch
-import vl
-from load import relative_error
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
@@ -26,6 +21,8 @@ from transformers import (
 )
 
 import omni
+from tests.golden import asr, text_families, tiny, vl
+from tests.golden.load import relative_error
 
 LIMIT = 1e-5
 

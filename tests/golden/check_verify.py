@@ -1,6 +1,6 @@
 """Compares the small checkpoints with transformers by `omni verify`, in float32 and in bfloat16.
 
-    python tests/golden/check_verify.py
+    python -m tests.golden.check_verify
 
 Needs the `reference` extra; torchvision may be absent. It leaves with 1 where a checkpoint differs in float32.
 """
@@ -11,10 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import asr
-import text_families
-import tiny
-import vl
+from tests.golden import asr, text_families, tiny, vl
 
 
 def checkpoints(folder: Path) -> Iterator[tuple[str, Path]]:

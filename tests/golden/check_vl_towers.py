@@ -1,6 +1,6 @@
 """Compares the vision towers of Qwen3-VL with the reference at their full sizes, with random weights.
 
-    python tests/golden/check_vl_towers.py
+    python -m tests.golden.check_vl_towers
 
 Needs the `reference` extra and 3 GB. A picture of 12 x 20 patches and a clip of two frames, float32, on the CPU.
 """
@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from load import relative_error
-from make_vl_names import LARGE, SMALL, config
 from safetensors.torch import save_file
 from transformers import Qwen3VLVisionConfig, Qwen3VLVisionModel
 
 import omni
+from tests.golden.load import relative_error
+from tests.golden.make_vl_names import LARGE, SMALL, config
 
 LIMIT = 1e-5
 GRIDS = np.array([[1, 12, 20], [2, 8, 6]], np.int32)

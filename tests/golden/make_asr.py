@@ -1,6 +1,6 @@
 """Makes data/asr.npz and data/asr.json: what transformers gives for the checkpoints of asr.py.
 
-    python tests/golden/make_asr.py
+    python -m tests.golden.make_asr
 
 Needs the `reference` extra. Every clip goes through the reference alone; float32, on the CPU.
 """
@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from asr import CLIPS, NAMINGS, in_naming, write_checkpoint
-from media import audio
 from transformers import AutoProcessor, Qwen3ASRForConditionalGeneration
 from transformers.models.qwen3_asr.processing_qwen3_asr import LANGUAGE_CODE_TO_NAME, _parse_single_output
+
+from tests.golden.asr import CLIPS, NAMINGS, in_naming, write_checkpoint
+from tests.golden.media import audio
 
 DATA = Path(__file__).parent / "data"
 STEPS = 12

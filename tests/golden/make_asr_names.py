@@ -1,6 +1,6 @@
 """Writes asr_names.json: every tensor of the real Qwen3-ASR models, by name pattern and shape, in both namings.
 
-    python tests/golden/make_asr_names.py
+    python -m tests.golden.make_asr_names
 
 Needs the `reference` extra. The models are built on the meta device; the first release's names are those that its
 conversion to transformers' form starts from, with the output head that its files hold beside the tied embedding.
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from asr import RENAMED, real_config
 from transformers import Qwen3ASRConfig, Qwen3ASRForConditionalGeneration
+
+from tests.golden.asr import RENAMED, real_config
 
 HERE = Path(__file__).parent
 

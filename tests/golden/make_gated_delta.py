@@ -1,6 +1,6 @@
 """Writes data/gated_delta.npz: the reference's gated delta rule, and its layers as Qwen3-Next and Qwen3.5 have them.
 
-    python tests/golden/make_gated_delta.py
+    python -m tests.golden.make_gated_delta
 
 Weights and inputs are drawn anew from seeds by `gated_delta_inputs.py`; only the reference's results are stored.
 """
@@ -10,10 +10,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from gated_delta_inputs import BATCH, CONFIG, CUTS, LENGTHS, PACKINGS, hidden_states, layer_weights, rule_inputs
 from transformers import DynamicCache, Qwen3_5TextConfig, Qwen3NextConfig
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet
 from transformers.models.qwen3_next import modeling_qwen3_next as reference
+
+from tests.golden.gated_delta_inputs import (
+    BATCH,
+    CONFIG,
+    CUTS,
+    LENGTHS,
+    PACKINGS,
+    hidden_states,
+    layer_weights,
+    rule_inputs,
+)
 
 LAYERS = {
     "interleaved": (Qwen3NextConfig, reference.Qwen3NextGatedDeltaNet),

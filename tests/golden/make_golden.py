@@ -1,6 +1,6 @@
 """Makes data/: what transformers 5.23 gives for the checkpoint of tiny.py and the media of media.py.
 
-    python tests/golden/make_golden.py
+    python -m tests.golden.make_golden
 
 Needs the `reference` extra. Every medium goes through the reference alone, which is where its answers can be trusted
 (docs/parity.md); the decoder then sees the pieces put together. float32, on the CPU.
@@ -16,10 +16,7 @@ import numpy as np
 import PIL
 import torch
 import transformers
-from cases import CONVERSATIONS
-from media import AUDIO, IMAGES, RATE, VIDEO, audio, image, soundtrack, video
 from PIL import Image
-from tiny import digest, write_checkpoint
 from transformers import (
     AutoTokenizer,
     Qwen2VLVideoProcessor,
@@ -30,6 +27,10 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import smart_resize
+
+from tests.golden.cases import CONVERSATIONS
+from tests.golden.media import AUDIO, IMAGES, RATE, VIDEO, audio, image, soundtrack, video
+from tests.golden.tiny import digest, write_checkpoint
 
 DATA = Path(__file__).parent / "data"
 STEPS = 12

@@ -1,6 +1,6 @@
 """Makes data/gradients.npz: how the loss of whole conversations changes with every tensor of the small checkpoint.
 
-    python tests/golden/make_gradients.py
+    python -m tests.golden.make_gradients
 
 Needs the `reference` extra. The reference's own forward pass, media included, in float32 on the CPU; the loss is the
 mean cross entropy of every token that is no placeholder. Of each tensor's gradient its norm is kept, and its products
@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cases import CONVERSATIONS
-from gradients import CASES, summary
-from make_golden import DATA, Conversation, Reference
-from tiny import write_checkpoint
+
+from tests.golden.cases import CONVERSATIONS
+from tests.golden.gradients import CASES, summary
+from tests.golden.make_golden import DATA, Conversation, Reference
+from tests.golden.tiny import write_checkpoint
 
 EXPERTS = re.compile(r"(.*\.experts)\.(gate_up_proj|down_proj)$")
 

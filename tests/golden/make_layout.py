@@ -1,6 +1,6 @@
 """Makes data/layout.npz: random token layouts, expanded and given positions by the reference.
 
-    python tests/golden/make_layout.py [CASES]
+    python -m tests.golden.make_layout [CASES]
 
 Needs torch and transformers. No weights and no media: prompts of random ids, grids, clocks and lengths go through the
 reference's `get_rope_index` and its processor's functions that write placeholders.

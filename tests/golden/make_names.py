@@ -1,6 +1,6 @@
 """Writes names.json: every tensor of the real Qwen3-Omni-30B-A3B thinker, by name pattern and shape.
 
-    python tests/golden/make_names.py
+    python -m tests.golden.make_names
 
 Needs the `reference` extra. The model is built on the meta device from the released configuration; experts are listed
 one by one, as the published files hold them. Numbers in names are collapsed: `{0}`, `{1}` stand for the counted axes.

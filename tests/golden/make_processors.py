@@ -1,7 +1,7 @@
 """Makes tests/golden/data/processors/*.npz with the reference: transformers' processors for Qwen3-Omni.
 
     pip install "omni-jax[reference]"
-    python tests/golden/make_processors.py
+    python -m tests.golden.make_processors
 
 Patches are kept as the 256 grey levels they came from; that this loses nothing is asserted here against the float
 table, which is kept too.
@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from processors_inputs import IMAGES, SAMPLINGS, SECONDS, VIDEOS, clip, kept_frames, picture, speech
 from transformers import WhisperFeatureExtractor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 from transformers.video_utils import VideoMetadata
+
+from tests.golden.processors_inputs import IMAGES, SAMPLINGS, SECONDS, VIDEOS, clip, kept_frames, picture, speech
 
 OUT = Path(__file__).parent / "data" / "processors"
 SETTINGS = {"patch_size": 16, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}

@@ -1,6 +1,6 @@
 """Makes data/text_families.npz: logits and greedy continuations of the checkpoints of text_families.py.
 
-    python tests/golden/make_text_families.py
+    python -m tests.golden.make_text_families
 
 Needs the `reference` extra. float32, on the CPU.
 """
@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from text_families import CONFIGS, LENGTHS, token_ids, write_checkpoint
 from transformers import AutoModelForCausalLM
+
+from tests.golden.text_families import CONFIGS, LENGTHS, token_ids, write_checkpoint
 
 DATA = Path(__file__).parent / "data"
 STEPS = 12

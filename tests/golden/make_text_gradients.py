@@ -1,6 +1,6 @@
 """Makes data/text_gradients.npz: how the loss of a prompt changes with every tensor of two hybrid checkpoints.
 
-    python tests/golden/make_text_gradients.py
+    python -m tests.golden.make_text_gradients
 
 Needs the `reference` extra. float32, on the CPU; the loss is the mean cross entropy of every token but the first. Kept
 are the norm of each gradient and its products with a few random directions, as in make_gradients.py.
@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gradients import summary
-from make_gradients import on_disk
-from make_text_families import DATA
-from text_families import GRADIENTS, token_ids, write_checkpoint
 from transformers import AutoModelForCausalLM
+
+from tests.golden.gradients import summary
+from tests.golden.make_gradients import on_disk
+from tests.golden.make_text_families import DATA
+from tests.golden.text_families import GRADIENTS, token_ids, write_checkpoint
 
 TOKENS = 65
 

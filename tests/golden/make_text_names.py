@@ -1,6 +1,6 @@
 """Writes text_names.json: every tensor of the real hybrid decoders of text_configs.json, by name pattern and shape.
 
-    python tests/golden/make_text_names.py
+    python -m tests.golden.make_text_names
 
 Needs the `reference` extra. The models are built on the meta device. Qwen3-Next's files hold experts one by one;
 Qwen3.5's hold them in one tensor a layer.

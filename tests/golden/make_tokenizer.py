@@ -1,6 +1,6 @@
 """Trains tokenizer.json: a small byte-level BPE with the Qwen2 pre-tokeniser and the special tokens of Qwen3-Omni.
 
-    python tests/golden/make_tokenizer.py
+    python -m tests.golden.make_tokenizer
 
 The result is committed; run this only to change it, for every stored token id changes with it.
 """

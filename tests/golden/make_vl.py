@@ -1,6 +1,6 @@
 """Makes data/vl.npz and data/vl.json: what transformers 5.23 gives for the checkpoints and conversations of vl.py.
 
-    python tests/golden/make_vl.py
+    python -m tests.golden.make_vl
 
 Needs the `reference` extra. float32, on the CPU. Clips are resized frame by frame with Pillow, as in make_golden.py.
 """
@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from media import image, video
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen3VLProcessor, Qwen3VLVideoProcessor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen3_vl.video_processing_qwen3_vl import smart_resize
 from transformers.video_utils import VideoMetadata
-from vl import CONVERSATIONS, EMBEDDED, NAMES, write_checkpoint
+
+from tests.golden.media import image, video
+from tests.golden.vl import CONVERSATIONS, EMBEDDED, NAMES, write_checkpoint
 
 DATA = Path(__file__).parent / "data"
 STEPS = 12

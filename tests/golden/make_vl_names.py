@@ -1,6 +1,6 @@
 """Writes vl_names.json: the sizes of every published Qwen3-VL, and its tensors by name pattern, count and shape.
 
-    python tests/golden/make_vl_names.py
+    python -m tests.golden.make_vl_names
 
 Needs the `reference` extra. Models are built on the meta device. The published MoE files hold a layer's experts in one
 tensor [experts, in, out], while the reference keeps, and saves, [experts, out, in].

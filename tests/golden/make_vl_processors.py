@@ -1,6 +1,6 @@
 """Makes data/processors/vl.npz with the reference's video processor for Qwen3-VL: frames chosen, sizes, and times.
 
-    python tests/golden/make_vl_processors.py
+    python -m tests.golden.make_vl_processors
 
 Needs the `reference` extra.
 """
@@ -8,10 +8,11 @@ Needs the `reference` extra.
 from pathlib import Path
 
 import numpy as np
-from processors_inputs import SAMPLINGS
 from transformers import Qwen3VLProcessor, Qwen3VLVideoProcessor
 from transformers.models.qwen3_vl.video_processing_qwen3_vl import smart_resize
 from transformers.video_utils import VideoMetadata
+
+from tests.golden.processors_inputs import SAMPLINGS
 
 OUT = Path(__file__).parent / "data" / "processors" / "vl.npz"
 

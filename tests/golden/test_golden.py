@@ -7,11 +7,12 @@ import jinja2.sandbox
 import ml_dtypes  # noqa: F401  (gives NumPy the name bfloat16)
 import numpy as np
 import pytest
-import tiny
-from cases import CONVERSATIONS
-from load import CASES, DATA
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
+
+from tests.golden import tiny
+from tests.golden.cases import CONVERSATIONS
+from tests.golden.load import CASES, DATA
 
 
 def test_weights_are_those_the_reference_saw():

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tiny import draw, write_safetensors
+
+from tests.golden.tiny import draw, write_safetensors
 
 VOCABULARY = 512
 _COMMON = {

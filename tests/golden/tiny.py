@@ -1,6 +1,6 @@
 """A small random Qwen3-Omni checkpoint, written as the hub holds the real ones. NumPy and the standard library only.
 
-    python tests/golden/tiny.py DIRECTORY
+    python -m tests.golden.tiny DIRECTORY
 
 Each tensor is drawn from a stream seeded by its own name, in arithmetic that IEEE 754 fixes, so every machine writes
 the same bytes and nothing but this file needs keeping. Scales are chosen so that activations stay near 1 and outputs

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from text_families import CONFIGS
-from text_families import tensors as text_tensors
-from tiny import (
+
+from tests.golden.text_families import CONFIGS
+from tests.golden.text_families import tensors as text_tensors
+from tests.golden.tiny import (
     HERE,
     TOKENIZER,
     VOCABULARY,
