@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 import omni
-from omni.encoding import as_medium
+from omni.media.encoder import as_medium
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 

@@ -107,7 +107,9 @@ def run_jax(tokens: int, repeats: int) -> dict[str, tuple[list[float], np.ndarra
     import jax.numpy as jnp
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-    from omni.decoder.gated_delta import chunked, chunked_fast, recurrent
+    from omni.decoder.ops.gated_delta.chunked import chunked
+    from omni.decoder.ops.gated_delta.chunked_fast import chunked_fast
+    from omni.decoder.ops.gated_delta.recurrent import recurrent
 
     x = [jnp.asarray(a) for a in inputs(tokens)]
     over_heads = NamedSharding(Mesh(np.array(jax.devices()), ("heads",)), PartitionSpec(None, None, "heads"))
