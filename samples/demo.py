@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 import omni
-from omni.inspection import inspect
+from omni.tools.inspect import inspect
 
 SAMPLES, OUT = Path(__file__).parent, Path("out")
 

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from encoders import AudioConfig, AudioEmbedder, AudioTower, VisionConfig, VisionEmbedder, VisionEncoder, VisionTower
-from encoders.layout import vision_calls
+from encoders.buckets import vision_calls
 
 # Any sizes; the defaults are those of the released Qwen3-Omni checkpoints.
 SEE = VisionConfig(

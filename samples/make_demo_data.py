@@ -1,6 +1,6 @@
 """Makes what the demo learns from: conversations about drawn, written, spoken and moving things.
 
-    python samples/make_demo_data.py FOLDER [--count 40000] [--test 2000]
+    python -m samples.make_demo_data FOLDER [--count 40000] [--test 2000]
 
 Needs the `demo-data` extra, and espeak-ng, flite and festival with festvox-kdlpc16k. Writes train.jsonl and test.jsonl
 with their media beside them.
@@ -9,14 +9,12 @@ The two share no composition, no writer, no voice and no photograph.
 
 import argparse
 import json
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from samples.demo_recipe.conversations import conversation
 
 

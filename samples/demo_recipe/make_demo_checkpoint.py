@@ -1,6 +1,6 @@
 """Writes the checkpoint that train_demo.py begins with: every part of Qwen3-Omni's thinker, small, untrained.
 
-    python samples/demo_recipe/make_demo_checkpoint.py DATA DIRECTORY
+    python -m samples.demo_recipe.make_demo_checkpoint DATA DIRECTORY
 
 DATA is what make_demo_data.py made: the tokenizer learns its words. The files are laid out as a hub holds a thinker
 alone. Until `omni_demo.trained` in config.json is true, the library warns that answers mean nothing.
@@ -8,15 +8,11 @@ alone. Until `omni_demo.trained` in config.json is true, the library warns that 
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "golden"))
-
-import make_tokenizer
-import tiny
+from tests.golden import make_tokenizer, tiny
 
 # 3.8 million parameters. 256 positions are a grid of 16 x 16 patches.
 VISION = {

@@ -1,6 +1,6 @@
 """Makes the media that the demo is asked about, by other means than what it was trained on.
 
-    python samples/demo_recipe/make_demo_media.py
+    python -m samples.demo_recipe.make_demo_media
 
 Needs the `demo-data` extra and flite, whose voice `rms` the demo never heard in training.
 """

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 import omni
-from omni.training import Batch, Example, NoRoom, Room, collate, make_example
+from omni.training import Batch, BatchOverflow, BatchShape, Example, collate, make_example
 from samples.demo_recipe import voices
 from samples.demo_recipe.conversations import conversation
 
@@ -24,7 +24,7 @@ _MISSES = 20
 _model: Any = None
 
 
-def room(size: int) -> Room:
+def batch_shape(size: int) -> BatchShape:
     """For so many conversations of the demo: what one batch in a hundred does not fit into, and few conversations.
 
     Pictures have 64 patches at most; a clip has two or three pairs of frames; most of what is heard lasts a second.
@@ -35,7 +35,7 @@ def room(size: int) -> Room:
         return int(np.ceil(mean + 3.2 * mean**0.5))
 
     audio = {1: 0.17, 2: 0.07, 4: 0.012, 8: 0.008}
-    return Room(
+    return BatchShape(
         tokens=192,
         vision={(64, 768): rows(0.72), (64, 1536): rows(0.24)},
         audio={(chunks, 128, 100): rows(share) for chunks, share in audio.items()},
@@ -59,7 +59,7 @@ def _end_with_parent() -> None:
 
 
 def _make(size: int, seed: tuple[int, int]) -> Batch:
-    random, fitting = np.random.RandomState(seed), room(size)
+    random, fitting = np.random.RandomState(seed), batch_shape(size)
     for misses in count(1):
         examples: list[Example] = []
         while len(examples) < size:
@@ -69,7 +69,7 @@ def _make(size: int, seed: tuple[int, int]) -> Batch:
                 examples.append(example)
         try:
             return collate(examples, _model.config, fitting)
-        except NoRoom:
+        except BatchOverflow:
             if misses == _MISSES:
                 raise
     raise AssertionError

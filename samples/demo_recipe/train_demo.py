@@ -1,10 +1,10 @@
 """Trains the checkpoint behind `omni.load("demo")` on conversations that are made meanwhile.
 
-    python samples/make_demo_data.py DATA --count 20000 --test 1200
-    python samples/demo_recipe/make_demo_checkpoint.py DATA START
-    python samples/demo_recipe/train_demo_towers.py START
-    python samples/demo_recipe/voices.py VOICES
-    python samples/demo_recipe/train_demo.py START VOICES OUT
+    python -m samples.make_demo_data DATA --count 20000 --test 1200
+    python -m samples.demo_recipe.make_demo_checkpoint DATA START
+    python -m samples.demo_recipe.train_demo_towers START
+    python -m samples.demo_recipe.voices VOICES
+    python -m samples.demo_recipe.train_demo START VOICES OUT
 
 The decoder first learns to read what the taught towers tell it, then everything learns together. A run that was killed
 goes on where it was last saved. A GPU wants larger steps (`--size 256 --lr 1.5e-3 1e-3`), and for so small a
@@ -14,7 +14,6 @@ model it should not try out kernels: XLA_FLAGS="--xla_gpu_autotune_level=0 --xla
 import argparse
 import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -24,7 +23,6 @@ import jax.numpy as jnp
 from flax import nnx
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 import omni
 from omni.training import Batch, TrainingOptions, train_on
 from samples.demo_recipe.stream import stream

@@ -1,6 +1,6 @@
 """Teaches the demo's towers to tell what lies under each of their tokens, before the decoder learns to read them.
 
-    python samples/demo_recipe/train_demo_towers.py START
+    python -m samples.demo_recipe.train_demo_towers START
 
 Answers alone teach a tower little at first: while the decoder does not look, what it would see does not matter. So each
 token of a picture is first asked for the colour, the shape or the digit whose middle lies in it, in a clip also for the
@@ -9,7 +9,6 @@ START; train_demo.py goes on from them.
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -23,9 +22,8 @@ import optax
 from flax import nnx
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 import omni
-from encoders.layout import audio_calls, vision_calls
+from encoders.buckets import audio_calls, vision_calls
 from omni.loading import Parts
 from processors import AudioProcessor, ImageProcessor, VideoProcessor
 from samples.demo_recipe import clips, conversations, photographs, sounds

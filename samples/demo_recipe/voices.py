@@ -1,6 +1,6 @@
 """Voices of speech synthesisers, at work or recorded. At work they need espeak-ng, flite and festvox-kdlpc16k.
 
-    python samples/demo_recipe/voices.py VOICES
+    python -m samples.demo_recipe.voices VOICES
 
 records all that training has them say, in some minutes: from then on neither a synthesiser is needed nor its time.
 """
@@ -129,5 +129,4 @@ def _name(voice: Voice, speed: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[2]))
     record(Path(sys.argv[1]), list(to_record()), os.cpu_count() or 1)

@@ -1,7 +1,6 @@
 """What the demo is to learn from is true, and training shares no composition with testing."""
 
 import io
-import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,8 +13,6 @@ from scipy import ndimage
 import omni
 from encoders import VisionConfig
 from processors import VideoConfig, load_image
-
-sys.path.append(str(Path(__file__).parents[2]))
 from samples.demo_recipe import (
     clips,
     conversations,
@@ -256,7 +253,7 @@ def test_streamed_batches_have_one_shape_and_new_ones_come_first(monkeypatch):
     monkeypatch.setattr(stream, "_model", omni.load("demo"))
     made = [stream._make(6, (0, number)) for number in range(3)]
     shapes = {str(jax.tree.map(lambda a: (a.shape, a.dtype), batch)) for batch in made}
-    assert len(shapes) == 1 and made[0].token_ids.shape == (6, stream.room(6).tokens)
+    assert len(shapes) == 1 and made[0].token_ids.shape == (6, stream.batch_shape(6).tokens)
     assert len({batch.token_ids.tobytes() for batch in made}) == 3
 
     class Pool(ThreadPoolExecutor):
