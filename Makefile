@@ -5,25 +5,32 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check coverage mutants lint format types samples clean
+.PHONY: help demo test test-exhaustive check page coverage mutants lint format types docs samples notebooks bench clean
 
 help:  ## Show the targets.
-	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.with-video  ## Ask about a picture, a recording and a clip; draw what the model sees.
+demo: $(VENV)/.with-video $(VENV)/.with-draw  ## Ask about an image, audio and a video; draw what the model reads.
 	$(BIN)/python samples/demo.py $(ARGS)
 
-test: $(VENV)/.with-test  ## Run every test.
+test: $(VENV)/.with-test  ## Run the tests.
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+test-exhaustive: $(VENV)/.with-test  ## Run the tests that make test leaves out: more families and sizes.
+	$(BIN)/python -m pytest -n auto --dist loadfile -m exhaustive $(ARGS)
 
 check: $(VENV)/.with-test  ## Try the corpus, 20,000 mutants, bombs and properties; print how it went.
 	$(BIN)/python -m tests.reliability.check $(ARGS)
 
 coverage: $(VENV)/.with-coverage  ## Run every test and print which lines none has run.
 	mkdir -p out/coverage && rm -f out/coverage/data*
-	$(BIN)/python -m coverage run -m pytest -q -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m coverage run -m pytest -q -m "" -n auto --dist loadfile $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --show-missing --skip-covered
+
+page: $(VENV)/.with-page  ## Use the server's page in a real Chromium, which is installed where it is absent.
+	@command -v chromium >/dev/null || test -n "$$CHROMIUM" || { apt-get update -q && apt-get install -qy chromium; }
+	$(BIN)/python -m tests.omni.server.page
 
 mutants: $(VENV)/.with-coverage  ## Change 400 places of the source, one at a time: does some test notice?
 	$(BIN)/python -m tests.reliability.mutants --count 400 --seed 0 $(ARGS)
@@ -39,12 +46,22 @@ format: $(VENV)/.with-lint  ## Put style and formatting right.
 types: $(VENV)/.with-lint $(VENV)/.with-test  ## Check types.
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-samples: $(VENV)/.with-video  ## Run every sample script.
+docs: $(VENV)/.with-docs  ## Build the site into out/site; a warning or a missing name is an error.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
+
+samples: $(VENV)/.with-video $(VENV)/.with-draw  ## Run every sample script.
 	$(BIN)/python samples/demo.py
 	$(BIN)/python samples/embed_folder.py samples out/embeddings
 	$(BIN)/python samples/search_pictures.py samples/astronaut.jpg samples
 	$(BIN)/python samples/encoders_alone.py
 	printf 'Hello.\n/add samples/shapes.png\nWhat is this?\n' | $(BIN)/python samples/chat_terminal.py
+
+bench: $(VENV)/.with-reference $(VENV)/.with-video  ## Run every stage beside the reference, with what this machine can do; make docs/performance.md.
+	$(BIN)/python -m benchmarks.run $(ARGS)
+	$(if $(findstring --quick,$(ARGS)),,$(BIN)/python -m benchmarks.page)
+
+notebooks: $(VENV)/.with-notebooks $(VENV)/.with-test  ## Run every notebook of samples/ and keep what it shows.
+	$(BIN)/python -m samples.notebooks.execute $(ARGS)
 
 bench-%: $(VENV)/.with-reference  ## Run benchmarks/%.py beside the reference (installs torch).
 	$(BIN)/python -m benchmarks.$* $(ARGS)

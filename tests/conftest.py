@@ -1,7 +1,6 @@
 """What every test runs under: shapes checked, a quiet CPU, fixed seeds, no network."""
 
 import gc
-import importlib.util
 import ipaddress
 import os
 import random
@@ -37,15 +36,20 @@ hypothesis.settings.load_profile("fixed")
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 install_import_hook(["omni", "encoders", "processors"], CHECKER)
 
-# The plain modules beside the golden data. Not by sys.path: their folder's other contents would become importable too,
-# and a folder named `processors` there would hide the package.
-for name in ("tiny", "media", "cases", "load", "text_families", "gradients", "asr", "vl"):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "golden" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
-from load import golden as golden
-from load import tiny_checkpoint as tiny_checkpoint
+from tests.exhaustive import is_exhaustive
+from tests.golden.load import golden as golden
+from tests.golden.load import tiny_checkpoint as tiny_checkpoint
+
+
+def pytest_make_parametrize_id(val, argname):
+    # Files that are made hold the time of day, and workers must name a test alike.
+    return argname if isinstance(val, bytes) and len(val) > 40 else None
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if is_exhaustive(item.nodeid):
+            item.add_marker(pytest.mark.exhaustive)
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,14 @@
 
 import ast
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("omni", "encoders", "processors")
-DOCUMENTED = set(re.findall(r"^\| `([a-z0-9_]+)` \|", (ROOT / "docs" / "errors.md").read_text("utf-8"), re.MULTILINE))
-RAISERS = {"InputError", "CheckpointError"}
+CAUSES, REMEDIES = (ROOT / "docs" / "errors.md").read_text("utf-8").split("\n## What to do\n")
+DOCUMENTED = set(re.findall(r"^\| `([a-z0-9_]+)` \|", CAUSES, re.MULTILINE))
+RAISERS = {"InputError", "CheckpointError", "Refusal"}
 
 
 def codes() -> dict[str, str]:
@@ -19,7 +21,7 @@ def codes() -> dict[str, str]:
                 if not isinstance(node, ast.Call) or getattr(node.func, "id", None) not in RAISERS:
                     continue
                 values = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
-                if not values and getattr(node.func, "id", None) == "InputError":
+                if not values and getattr(node.func, "id", None) in ("InputError", "Refusal"):
                     values = node.args[:1]
                 for value in values:
                     for part in [value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]:
@@ -50,3 +52,11 @@ def test_every_documented_code_exists():
         if f'"{code}"' not in source and not any(re.fullmatch(pattern, code) for pattern in patterns)
     }
     assert DOCUMENTED and absent == set()
+
+
+def test_every_code_has_a_remedy():
+    patterns = [
+        code for row in re.findall(r"^\| (`.*?) \| ", REMEDIES, re.MULTILINE) for code in re.findall("`(.*?)`", row)
+    ]
+    assert {code for code in DOCUMENTED if not any(fnmatch(code, pattern) for pattern in patterns)} == set()
+    assert [pattern for pattern in patterns if not any(fnmatch(code, pattern) for code in DOCUMENTED)] == []

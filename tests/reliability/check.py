@@ -1,4 +1,4 @@
-"""`make check`: the corpus, fuzzing, bombs, addresses, injection, growth and invariance, as one table.
+"""`make check`: the corpus, fuzzing, bombs, addresses, injection, interrupts, growth and invariance, as one table.
 
 Exit code 1 when a bar is missed; what missed it stands above the table.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.reliability import bombs, fuzz, workers
+from tests.reliability.interrupts import MOST_SECONDS
 from tests.reliability.outcomes import Verdict
 
 ROOT = Path(__file__).parents[2]
@@ -138,15 +139,30 @@ def main() -> int:
     growth = start("-m", "tests.reliability.growth", "--requests", str(MIXED))
     others = start("-m", "tests.reliability.check", "--injections")
     _injections(report, others)
-    invariance = start("-m", "pytest", "-q", "-x", "tests/reliability/test_invariance.py", "-p", "no:cacheprovider")
+    properties = "tests/reliability/test_invariance.py"
+    invariance = start("-m", "pytest", "-q", "-x", "-m", "", properties, "-p", "no:cacheprovider")
     _growth(report, growth)
     output = invariance.communicate()[0]
     last = (output.strip().splitlines() or ["nothing"])[-1]
     if invariance.returncode:
         report.note(output[-3_000:])
     report.add("invariance: properties", last.strip("= ")[:60], "all hold", invariance.returncode == 0)
+    _interrupts(report, start("-m", "tests.reliability.interrupts"))
     workers.say(f"\n{report.table()}\n\n{time.monotonic() - report.began:.0f} s")
     return report.missed
+
+
+def _interrupts(report: Report, process: subprocess.Popen[str]) -> None:
+    output = process.communicate()[0]
+    try:
+        seconds = json.loads(output[output.rindex("{") :])
+    except ValueError:
+        report.note(output[-2_000:])
+        report.add("Ctrl-C", "no answer", "an answer", False)
+        return
+    slowest = max(seconds, key=seconds.get)
+    measured = f"{seconds[slowest]:.2f} s ({slowest})"
+    report.add("Ctrl-C: slowest end of work", measured, "< 1 s", seconds[slowest] < MOST_SECONDS, clocked=True)
 
 
 def _growth(report: Report, process: subprocess.Popen[str]) -> None:

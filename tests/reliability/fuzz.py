@@ -65,19 +65,19 @@ def call(kind: str, source: Any) -> Any:
     )
 
     if kind == "message":
-        from omni.messages import parse
+        from omni.prompt.messages import parse
 
         found = parse(source)
         from tests.reliability.corpus.table import demo
 
         return (len(found.media), demo().prepare(source))
     if kind == "template":
-        from omni.template import ChatTemplate
+        from omni.prompt.template import ChatTemplate
 
         return ChatTemplate(source).render([{"role": "user", "content": "Hello."}], {"<|im_end|>": 1}).plain
     if kind == "safetensors":
         from omni import Embedding
-        from omni.safetensors_file import open_file
+        from omni.checkpoint.safetensors import open_file
 
         path = Path("mutant.safetensors")
         path.write_bytes(source)

@@ -32,22 +32,22 @@ SURVIVORS = Path(__file__).with_name("survivors.json")
 BAR = 0.85
 # The code from messages to token ids and positions.
 OMNI = (
-    "completeness", "inputs", "layout", "layout_stamped", "messages", "parts", "plain", "spoken", "template",
+    "completeness", "inputs", "layout", "layout_timestamps", "messages", "parts", "plain", "token_reuse", "template",
     "tokenizer",
 )  # fmt: skip
 # Test files that may notice, by the beginning of a module's path; those that exist.
 TESTS = {
     "processors/": ("tests/processors", "tests/reliability/test_corpus.py", "tests/reliability/test_attacks.py"),
     "omni/": (
-        "tests/omni/test_messages.py",
-        "tests/omni/test_hostile_messages.py",
-        "tests/omni/test_completeness.py",
-        "tests/omni/test_template.py",
+        "tests/omni/prompt/test_messages.py",
+        "tests/omni/prompt/test_hostile_messages.py",
+        "tests/omni/prompt/test_completeness.py",
+        "tests/omni/prompt/test_template.py",
         "tests/omni/test_hostile_templates.py",
-        "tests/omni/test_layout.py",
-        "tests/omni/test_inputs.py",
-        "tests/omni/test_tokenizer.py",
-        "tests/omni/test_text_stream.py",
+        "tests/omni/prompt/test_layout.py",
+        "tests/omni/prompt/test_inputs.py",
+        "tests/omni/prompt/test_tokenizer.py",
+        "tests/omni/generation/test_text_stream.py",
         "tests/omni/test_chat.py",
         "tests/reliability/test_corpus.py",
     ),
@@ -58,14 +58,11 @@ _LEAST_SECONDS, _TIMES_SLOWER = 30.0, 8.0
 
 def modules() -> list[str]:
     """The modules that are changed."""
-    found = [
-        f"processors/{path.name}" for path in sorted((ROOT / "processors").glob("*.py")) if path.name != "__init__.py"
-    ]
-    chosen = {name for name in OMNI}
-    for path in sorted((ROOT / "omni").glob("*.py")):
-        if path.stem in chosen or path.stem.startswith(("message", "template", "layout")):
-            found.append(f"omni/{path.name}")
-    return found
+    paths = [path for path in (ROOT / "processors").rglob("*.py") if not path.name.startswith("_")]
+    for path in (ROOT / "omni").rglob("*.py"):
+        if path.stem in OMNI or path.stem.startswith(("message", "template", "layout")):
+            paths.append(path)
+    return [str(path.relative_to(ROOT)) for path in sorted(paths)]
 
 
 def drawn(count: int, seed: int, only: str = "") -> list[Mutant]:
@@ -106,7 +103,8 @@ def record_tests(prefix: str) -> dict[str, Any]:
     recorder = _Recorder(measured)
     measured.start()
     code = pytest.main(
-        ["-q", "-W", "ignore", "-p", "no:cacheprovider", "-p", "no:xdist", *test_files(prefix)], plugins=[recorder]
+        ["-q", "-m", "", "-W", "ignore", "-p", "no:cacheprovider", "-p", "no:xdist", *test_files(prefix)],
+        plugins=[recorder],
     )
     measured.stop()
     if code not in (0, 1):
@@ -230,6 +228,8 @@ def _try(mutant: Mutant, tests: list[str]) -> int:
     options = [
         "-x",
         "-q",
+        "-m",
+        "",
         "-W",
         "ignore",
         "-p",
@@ -248,6 +248,7 @@ def warm() -> None:
     import PIL.Image
     import pytest  # noqa: F401
 
+    PIL.Image.preinit()  # first, so that formats are tried in Pillow's own order
     PIL.Image.init()
     names = (
         "numpy",

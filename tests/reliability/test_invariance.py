@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -11,10 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import encoders.embedders
-import encoders.layout
+import encoders.buckets
+import encoders.runner
 import omni
-import omni.generation.engine
 from tests.reliability import media
 from tests.reliability.corpus.table import demo, user
 
@@ -75,8 +75,8 @@ def test_media_are_the_same_alone_in_a_batch_and_in_any_order(model, mix, batch_
 def test_pictures_are_the_same_in_any_bucket(model, number, lengths):
     whole = model.encode(medium("image", number))
     with pytest.MonkeyPatch.context() as patch:
-        calls = encoders.layout.vision_calls
-        patch.setattr(encoders.embedders, "vision_calls", lambda *given: calls(*given, lengths))
+        calls = encoders.buckets.vision_calls
+        patch.setattr(encoders.runner, "vision_calls", lambda *given: calls(*given, lengths))
         close(model.encode(medium("image", number)), whole)
 
 
@@ -97,7 +97,7 @@ class Poisoned:
 def test_poison_in_the_padding_of_frames_reaches_no_patch(model, kind, number):
     whole = model.encode(medium(kind, number))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoders.layout, "np", Poisoned())
+        patch.setattr(encoders.buckets, "np", Poisoned())
         close(model.encode(medium(kind, number)), whole)
 
 
@@ -105,7 +105,7 @@ def test_poison_in_the_padding_of_frames_reaches_no_patch(model, kind, number):
 @given(st.integers(1, 4))
 def test_poison_of_a_neighbour_reaches_no_other_clip(model, count):
     """A NaN beside a clip in one call of the tower: each row is its own."""
-    embedder = model.media.hearing
+    embedder = model.media.audio_tower
     mels = [np.random.default_rng(n).standard_normal((128, 100)).astype(np.float32) for n in range(count)]
     clean = embedder.encode(mels)
     poisoned = embedder.encode([*mels, np.full((128, 100), np.nan, np.float32)])
@@ -175,8 +175,7 @@ def test_a_prompt_read_in_chunks_is_read_as_one(model, count, lengths):
     ids = np.random.default_rng(count).integers(1, 800, count)
     whole = model.logits(ids)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(omni.generation.engine, "PREFILL_LENGTHS", lengths)
-        patch.setattr(omni.generation.engine, "_LEAST_LENGTH_IF_SMALL", 1)
+        patch.setattr(model.engine, "buckets", replace(model.engine.buckets, lengths=lengths))
         chunked = model.logits(ids)
     np.testing.assert_allclose(chunked, whole, rtol=0, atol=1e-4 * float(np.abs(whole).max()))
     np.testing.assert_array_equal(chunked.argmax(-1), whole.argmax(-1))
@@ -185,16 +184,16 @@ def test_a_prompt_read_in_chunks_is_read_as_one(model, count, lengths):
 def poison_padding(gather):
     """`_gather` whose padding, behind what a row reads, holds NaN and odd tokens."""
 
-    def poisoned(prompts, starts, counts, *rest):
-        ids, positions, rows, deepstack = (None if a is None else a for a in gather(prompts, starts, counts, *rest))
-        behind = np.arange(ids.shape[1])[None] >= np.asarray(counts)[:, None]
+    def poisoned(prompts, starts, counts, length, batch):
+        ids, positions, media, read = gather(prompts, starts, counts, length, batch)
+        behind = np.arange(length)[None] >= np.asarray(read)[:, None]
         ids = jnp.where(behind, 850, ids)
         positions = jnp.where(behind[None], 9_000.0, positions)
-        if rows is not None:
-            rows = (jnp.where(behind[..., None], jnp.nan, rows[0]), rows[1])
-        if deepstack is not None:
-            deepstack = jnp.where(behind[None, ..., None], 1e4, deepstack)
-        return ids, positions, rows, deepstack
+        if media is not None:
+            # Pads name a row of NaN of their own at the end of the table.
+            rows = jnp.concatenate([media.tokens, jnp.full((1, media.tokens.shape[1]), jnp.nan)])
+            media = media._replace(tokens=rows, sources=jnp.where(behind, len(rows), media.sources))
+        return ids, positions, media, read
 
     return poisoned
 
@@ -206,7 +205,7 @@ def test_poison_in_the_padding_of_prompts_reaches_no_answer(model, said, seen):
     conversations = [[{"role": "user", "content": [*part, {"type": "text", "text": text}]}] for text in said]
     clean = [reply.token_ids for reply in model.generate(conversations, **GREEDY)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(omni.generation.engine, "_gather", poison_padding(omni.generation.engine._gather))
+        patch.setattr(model.engine, "_gather", poison_padding(model.engine._gather))
         assert [reply.token_ids for reply in model.generate(conversations, **GREEDY)] == clean
 
 

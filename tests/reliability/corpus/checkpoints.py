@@ -29,7 +29,7 @@ def logits(here: Any) -> Any:
 
 
 def info(here: Path) -> Any:
-    from omni.summary import summary
+    from omni.tools.summary import summary
 
     return summary(str(here))
 

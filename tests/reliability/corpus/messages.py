@@ -56,7 +56,7 @@ def record(extra: dict[str, Any], mark: bytes = b"") -> Path:
 
 
 def records(path: Path) -> Any:
-    from omni.records import read_records
+    from omni.prompt.records import read_records
 
     return read_records(path)
 

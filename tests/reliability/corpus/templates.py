@@ -19,7 +19,7 @@ def rendered(source: str) -> Any:
 
 def cheap(source: str) -> Any:
     """The same without loading weights."""
-    from omni.template import ChatTemplate
+    from omni.prompt.template import ChatTemplate
 
     return ChatTemplate(source).render(user("Hello."), {"<|im_end|>": 1}).plain
 

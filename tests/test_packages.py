@@ -1,6 +1,7 @@
 """How the house is built: which package may import what, and what each must carry."""
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -87,9 +88,9 @@ def test_every_public_name_can_be_had():
 
 
 def run(code: str, *path: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """A fresh interpreter with folders put before the others on its path."""
-    code = f"import sys; sys.path[:0] = {[str(folder) for folder in (*path, ROOT)]!r}\n{code}"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    """A fresh interpreter with folders put before the others on its path, and no current folder (`-P`)."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (*path, ROOT)))}
+    result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=env)
     assert result.returncode == 0 or not check, result.stderr
     return result
 
