@@ -2,6 +2,7 @@
 
 import gc
 import ipaddress
+import math
 import os
 import random
 import signal
@@ -15,11 +16,15 @@ ROOT = Path(__file__).parents[1]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Tests start some hundred processes, which would read this tree's source each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Read by JAX when it is first imported, and by the processes that tests start. What the user has set stands.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("NPROC", "2")  # XLA's threads on the CPU
 # Most of the suite's time goes to compiling: quickly made programs do the same sums, a little slower.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
@@ -62,9 +67,17 @@ def fixed_seeds():
 def programs_are_dropped():
     """Each compiled program holds dozens of memory maps, and a process may hold some 65,000 of those."""
     yield
-    if "jax" in sys.modules:
+    if "jax" in sys.modules and _memory_maps() > 20_000:
         sys.modules["jax"].clear_caches()
         gc.collect()
+
+
+def _memory_maps() -> float:
+    """How many this process has; infinitely many where it cannot be told."""
+    try:
+        return Path("/proc/self/maps").read_bytes().count(b"\n")
+    except OSError:
+        return math.inf
 
 
 def _is_local(host: object) -> bool:

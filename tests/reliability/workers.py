@@ -20,7 +20,7 @@ def quiet_environment() -> None:
     """What JAX reads when it is first imported, and the decoders' notes to nobody."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("NPROC", "2")
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ["PYTHONWARNINGS"] = "ignore"
