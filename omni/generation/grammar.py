@@ -115,21 +115,19 @@ class Grammars:
             return None
         library, table = self._library()
         control = self._tokenizer.control_tokens
-        if must_call or wanted is None:
-            assert reply.calls is not None
-            grammar = library.LLMatcher.grammar_from_lark(
-                call_grammar(reply.calls, reply.tools, reply.choice, control, _OPTIONS, _check_keywords)
-            )
+        if reply.calls is not None and must_call:
+            code, what = "unsupported_schema", "the parameters of a tool"
+            calls = call_grammar(reply.calls, reply.tools, reply.choice, control, _OPTIONS, _check_keywords)
+            grammar = library.LLMatcher.grammar_from_lark(calls)
         else:
+            assert wanted is not None
+            is_schema = wanted.kind == "json_schema"
+            code = "unsupported_schema" if is_schema else "bad_response_format"
+            what = "the JSON schema" if is_schema else f"the {wanted.kind} of response_format"
             grammar = _grammar(library.LLMatcher, wanted)
         failed, told = library.LLMatcher.validate_grammar_with_warnings(grammar, table)
         if failed or told:
-            reason = " ".join(" ".join(told).split())[:300]
-            if must_call or wanted is None:
-                raise InputError("unsupported_schema", f"the parameters of the tools cannot be followed: {reason}")
-            if wanted.kind == "json_schema":
-                raise InputError("unsupported_schema", f"the JSON schema cannot be followed: {reason}")
-            raise InputError("bad_response_format", f"the {wanted.kind} of response_format cannot be used: {reason}")
+            raise InputError(code, f"{what} cannot be followed: {' '.join(' '.join(told).split())[:300]}")
         matcher = library.LLMatcher(table, grammar, log_level=0)
         after = control.get("</think>") if reply.opened else None
         may_call = reply.calls is not None and not must_call and "<tool_call>" in control

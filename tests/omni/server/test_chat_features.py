@@ -104,14 +104,14 @@ def test_tools_that_are_not_to_be_called_are_not_offered(client, writes):
 @pytest.mark.parametrize("template", [HERMES, CODER], ids=["json", "xml"])
 def test_a_call_that_is_required(client, model, monkeypatch, template):
     monkeypatch.setattr(model, "template", ChatTemplate(template))
-    asked = dict(model="demo", messages=ASK, tools=[TOOL, STRICT], max_tokens=100)
+    asked = dict(model="demo", messages=ASK, tools=[TOOL, STRICT], max_tokens=200)
     named = {"type": "function", "function": {"name": "choose"}}
     (choice,) = client.chat.completions.create(**asked, tool_choice=named, seed=1, temperature=1).choices
     (call,) = choice.message.tool_calls
     assert choice.finish_reason == "tool_calls" and choice.message.content is None
     assert call.function.name == "choose" and json.loads(call.function.arguments)["shape"] in ("circle", "square")
     # Of several tools the model chooses, and what it writes is calls.
-    asked = dict(model="demo", messages=ASK, tools=[STRICT], max_tokens=100, parallel_tool_calls=False)
+    asked = dict(model="demo", messages=ASK, tools=[STRICT], max_tokens=200, parallel_tool_calls=False)
     chunks = list(client.chat.completions.create(**asked, tool_choice="required", stream=True))
     deltas = [chunk.choices[0].delta for chunk in chunks]
     (call,) = [call for delta in deltas for call in delta.tool_calls or []]
@@ -153,7 +153,7 @@ def test_tools_in_responses_that_are_streamed(client, writes):
 def test_a_call_that_is_required_in_responses(client, model, monkeypatch):
     monkeypatch.setattr(model, "template", ChatTemplate(HERMES))
     tool = {"type": "function", "strict": True, **STRICT["function"]}
-    asked = dict(model="demo", input=ASK, tools=[tool], max_output_tokens=100)
+    asked = dict(model="demo", input=ASK, tools=[tool], max_output_tokens=200)
     for choice in ({"type": "function", "name": "choose"}, "required"):
         answer = client.responses.create(**asked, tool_choice=choice, parallel_tool_calls=False)
         (call,) = answer.output
