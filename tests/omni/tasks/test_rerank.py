@@ -38,13 +38,12 @@ def pairs(name):
 
 def test_the_references_tokens_and_scores(loaded):
     name, model = loaded
-    reranker, found = Reranker(model), {}
+    reranker, prompts, wanted = Reranker(model), [], []
     for case, (query, document, instruction) in pairs(name).items():
-        pair = as_content(query), as_content(document)
-        found[case] = reranker.prepare([pair], instruction, model.access())
-        assert found[case][0].token_ids.tolist() == EXPECTED[name][case]["token_ids"], case
-    together = reranker.scores([inputs for (inputs,) in found.values()])
-    wanted = [EXPECTED[name][case]["score"] for case in found]
+        prompts += reranker.prepare([(as_content(query), as_content(document))], instruction, model.access())
+        wanted.append(EXPECTED[name][case]["score"])
+        assert prompts[-1].token_ids.tolist() == EXPECTED[name][case]["token_ids"], case
+    together = np.concatenate([reranker.scores(prompts[at : at + 4]) for at in range(0, len(prompts), 4)])
     np.testing.assert_allclose(together, wanted, atol=1e-5)
     assert np.ptp(wanted) > 0.1 and together.dtype == np.float32
 
@@ -77,7 +76,7 @@ def test_the_best_come_first(loaded):
         ("x", "one text", {}, "bad_documents"),
         ("x", ["https://example.org/cat.jpg"], {}, "ambiguous_text"),
         ("data:image/png;base64,iVBORw0KGgo=", ["x"], {}, "ambiguous_text"),
-        ("x", [5], {}, "source_unknown"),
+        ("x", [5], {}, "media_unknown"),
         ("x", [{"text": "a", "title": "b"}], {}, "unknown_key"),
         ("x", ["y"], {"instruction": 5}, "bad_instruction"),
         ("x", ["y"], {"batch_size": 0}, "bad_batch_size"),
