@@ -15,22 +15,21 @@ from typing import Any
 _HARMLESS = frozenset(
     """activation_dropout adapters add_cross_attention architectures attention_dropout attn_implementation
     audio_config audio_end_token_id audio_start_token_id audio_token_id auto_map bad_words_ids base_model_name
-    begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_dropout code2wav_config conv_chunksize
-    cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dropout dtype early_stopping
-    emb_pdrop embd_pdrop encoder_layerdrop encoder_no_repeat_ngram_size eos_token_id
+    begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_dropout classifier_from_token
+    code2wav_config conv_chunksize cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample
+    dropout dtype early_stopping emb_pdrop embd_pdrop encoder_layerdrop encoder_no_repeat_ngram_size eos_token_id
     exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id freeze_vision
     gradient_checkpointing hidden_dropout id2label image_size image_token_id in_chans initializer_factor
-    initializer_range is_decoder is_encoder_decoder keys_to_ignore_at_inference label2id layerdrop
-    length_penalty max_length max_new_tokens max_window_layers min_length model_name model_type
+    initializer_range is_decoder is_encoder_decoder is_original_qwen3_reranker keys_to_ignore_at_inference label2id
+    layerdrop length_penalty max_length max_new_tokens max_window_layers min_length model_name model_type
     no_repeat_ngram_size num_beam_groups num_beams num_labels num_nextn_predict_layers num_return_sequences
-    original_max_position_embeddings output_attentions output_hidden_states output_scores pad_token_id
-    padding_idx prefix pretraining_tp problem_type pruned_heads remove_invalid_values repetition_penalty
-    resid_pdrop return_dict return_dict_in_generate router_jitter_noise sep_token_id sliding_window
-    suppress_tokens task_specific_params temperature text_config tf_legacy_loss thinker_config
-    tie_encoder_decoder tie_word_embeddings tokenizer_class tokens_per_second top_k top_p torch_dtype
-    torchscript transformers.js_config transformers_version typical_p use_bfloat16 use_cache use_return_dict
-    user_token_id video_token_id vision_config vision_end_token_id vision_start_token_id vision_token_id
-    vocab_file""".split()
+    original_max_position_embeddings output_attentions output_hidden_states output_scores pad_token_id padding_idx
+    prefix pretraining_tp problem_type pruned_heads remove_invalid_values repetition_penalty resid_pdrop
+    return_dict return_dict_in_generate router_jitter_noise sep_token_id sliding_window suppress_tokens
+    task_specific_params temperature text_config tf_legacy_loss thinker_config tie_encoder_decoder
+    tie_word_embeddings tokenizer_class tokens_per_second top_k top_p torch_dtype torchscript
+    transformers.js_config transformers_version typical_p use_bfloat16 use_cache use_return_dict user_token_id
+    video_token_id vision_config vision_end_token_id vision_start_token_id vision_token_id vocab_file""".split()
 )
 _HARMLESS_PREFIXES = ("_", "unsloth", "mtp_", "talker_", "omni_demo", "wandb", "axolotl", "llamafactory", "swift_")
 

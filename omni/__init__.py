@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from omni.prompt.inputs import Inputs
     from omni.prompt.reply_stream import ReasoningDelta, TextDelta, ToolCallDelta
     from omni.prompt.tool_calls import ToolCall
+    from omni.tasks.rerank import RankedDocument
     from omni.tasks.transcribe import Piece, Transcript
 
 _install_old_names()
@@ -47,6 +48,7 @@ __all__ = [
     "Limits",
     "Model",
     "Piece",
+    "RankedDocument",
     "ReasoningDelta",
     "Reply",
     "Sources",
@@ -68,6 +70,7 @@ _LAZY = {
     "Inputs": "omni.prompt.inputs",
     "Model": "omni.model",
     "Piece": "omni.tasks.transcribe",
+    "RankedDocument": "omni.tasks.rerank",
     "ReasoningDelta": "omni.prompt.reply_stream",
     "Reply": "omni.generation.reply",
     "TextDelta": "omni.prompt.reply_stream",

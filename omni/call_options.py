@@ -25,11 +25,15 @@ class PrepareOptions(Reading, total=False):
 
     Attributes:
         tools: functions that the model may call, as OpenAI declares them.
+        tool_choice: "auto"; "none"; "required", the reply is calls alone; or a dict that names a function.
+        parallel_tool_calls: whether a reply that must call may call several times.
         template_options: what the checkpoint's template reads besides, such as `enable_thinking`.
         continue_final_message: go on with the last message, an assistant's.
     """
 
     tools: Sequence[Mapping[str, Any]] | None
+    tool_choice: str | Mapping[str, Any] | None
+    parallel_tool_calls: bool
     template_options: Mapping[str, Any] | None
     continue_final_message: bool
 

@@ -74,6 +74,31 @@ class TranscriptForm:
 
 
 @dataclass(frozen=True)
+class RelevanceForm:
+    """How a reranker is asked whether a document meets a query: its answer is `yes` or `no`.
+
+    Attributes:
+        system: the system message.
+        instruction: what stands for the instruction of a caller that has none.
+        before: what stands before the instruction, the query and the document.
+        template: file name of the chat template in omni/assets/templates, whatever one the directory holds.
+        yes: the token whose probability beside that of `no` is the score.
+        no: the other token.
+        nothing: what stands for a query or a document without content.
+        empty_thought: whether the answer comes after a thought that is empty.
+    """
+
+    system: str
+    instruction: str
+    before: tuple[str, str, str]
+    template: str
+    yes: str = "yes"
+    no: str = "no"
+    nothing: str = ""
+    empty_thought: bool = False
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The parts of a model, each with its own config.
 
@@ -85,6 +110,7 @@ class ModelConfig:
         position_id_per_seconds: steps of the time axis in one second of video or sound.
         dtype: what the files say the weights are, such as "bfloat16".
         transcript: how a speech recogniser writes; None for models that answer freely.
+        relevance: how a reranker is asked; None for models that are none.
     """
 
     vision: VisionConfig | None
@@ -94,6 +120,7 @@ class ModelConfig:
     position_id_per_seconds: float
     dtype: str | None = None
     transcript: TranscriptForm | None = None
+    relevance: RelevanceForm | None = None
 
     @property
     def deepstack_levels(self) -> int | None:

@@ -214,8 +214,8 @@ def load(
 
 def abstract_parts(config: ModelConfig, images: ImageConfig, dtype: Any = jnp.float32) -> Parts:
     """The parameter tree with shapes and no weights."""
-    # How transcripts are written changes no parameter, and tables of languages have no hash.
-    graph, state = _abstract(dataclasses.replace(config, transcript=None), images, jnp.dtype(dtype))
+    # How transcripts are written and relevance is asked changes no parameter, and tables of languages have no hash.
+    graph, state = _abstract(dataclasses.replace(config, transcript=None, relevance=None), images, jnp.dtype(dtype))
     return nnx.merge(graph, jax.tree.map(lambda leaf: leaf, state))  # with parameters of its own
 
 

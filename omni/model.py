@@ -26,6 +26,7 @@ from omni.prompt.messages import is_single
 from omni.prompt.prompt_options import PromptOptions
 from omni.runtime import PROMPT_OPTIONS, Conversation, Runtime, TokenIds
 from omni.tasks.embed import embed
+from omni.tasks.rerank import RankedDocument, check_top_n, ranked, score
 from omni.tasks.transcribe import Transcriber, Transcript
 
 
@@ -97,6 +98,49 @@ class Model(Runtime):
             InputError: something cannot be used, an instruction is given twice, or `ambiguous_text`.
         """
         return embed(self, inputs, instruction, batch_size, self.access(**reading))
+
+    def score(
+        self,
+        query: Any,
+        documents: Sequence[Any],
+        *,
+        instruction: str | None = None,
+        batch_size: int = 8,
+        **reading: Unpack[Reading],
+    ) -> Float32[np.ndarray, "documents"]:
+        """How well documents meet a query, from 0 to 1: what a reranker gives "yes" beside "no".
+
+        The recipes of Qwen3-Reranker and Qwen3-VL-Reranker.
+
+        Args:
+            query: a text; a medium, files as `pathlib.Path` or `omni.Image`; a dict of `text`, `image`, `video`; or a
+                list of a message's parts, for any text and for both.
+            documents: a list of such.
+            instruction: what makes a document a good one; that of the recipe when None.
+            batch_size: how many are read at a time; scores do not depend on it.
+            reading: `limits`, `sources`, `deadline`, as in `encode`.
+
+        Raises:
+            InputError: `not_a_reranker`; `ambiguous_text`; something cannot be used.
+        """
+        return score(self, query, documents, instruction, batch_size, self.access(**reading))
+
+    def rerank(
+        self, query: Any, documents: Sequence[Any], *, top_n: int | None = None, **options: Any
+    ) -> list[RankedDocument]:
+        """The documents that meet a query best, in that order; equal ones as they were given.
+
+        Args:
+            query: as in `score`.
+            documents: as in `score`.
+            top_n: most of them; all when None.
+            options: the others of `score`.
+
+        Raises:
+            InputError: as in `score`; `bad_top_n`.
+        """
+        check_top_n(top_n)
+        return ranked(self.score(query, documents, **options), documents, top_n)
 
     # --- conversations ------------------------------------------------------------------------------------------
 
@@ -175,8 +219,10 @@ class Model(Runtime):
             batch_size: how many replies are written together; they do not depend on it.
             given: fields of `GenerationOptions`, which go before those of `options`; `seed` may be a list with one for
                 each conversation. `tools`: functions that the model may call, as OpenAI declares them; calls are in
-                `reply.tool_calls`. `template_options`: what the checkpoint's template reads besides, such as
-                `{"enable_thinking": False}`. `continue_final_message`: go on with the last message, an assistant's.
+                `reply.tool_calls`. `tool_choice`: "none", "required" or a dict that names a function, as OpenAI has it;
+                `parallel_tool_calls`: False for one call at most where calls are required. `template_options`: what
+                the checkpoint's template reads besides, such as `{"enable_thinking": False}`.
+                `continue_final_message`: go on with the last message, an assistant's.
                 `limits` and `sources` as in `encode`.
 
         Returns:

@@ -32,7 +32,9 @@ Message = Mapping[str, Any]
 TokenIds = Sequence[int | np.integer] | Integer[np.ndarray, "_"]
 Conversation = Sequence[Message] | TokenIds
 
-PROMPT_OPTIONS = frozenset(("tools", "template_options", "continue_final_message"))
+PROMPT_OPTIONS = frozenset(
+    ("tools", "tool_choice", "parallel_tool_calls", "template_options", "continue_final_message")
+)
 """Keyword arguments that say how a conversation is rendered."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from encoders.config_fields import UnsupportedField, check_fields
 from omni.checkpoint.json_file import read_json
 from omni.checkpoint.quantized import read_method, without_quantization
+from omni.checkpoint.rerankers import is_reranker
 from omni.config import ModelConfig
 from omni.decoder.config import TextConfig
 from omni.errors import CheckpointError, is_number, is_whole, shown
@@ -52,6 +53,8 @@ def read_config(directory: Path) -> tuple[Family, ModelConfig]:
         config = family.read(raw)
         _check_types(config)
         _check_fit(config)
+        if family.relevance is not None and is_reranker(directory, raw):
+            config = dataclasses.replace(config, relevance=family.relevance)
         return family, config
     except CheckpointError:
         raise

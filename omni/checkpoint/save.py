@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from encoders.nn.context import as_weight, in_own_context
 from omni.checkpoint.quantize import refuse_quantized
+from omni.checkpoint.rerankers import MARK, is_reranker
 from omni.checkpoint.safetensors import write_tensors
 from omni.errors import CheckpointError, InputError, shown
 from omni.families import Family, Source
@@ -41,11 +42,12 @@ _COPIED = (
     "special_tokens_map.json",
     "chat_template.jinja",
     "chat_template.json",
-    # By these a directory tells sentence-transformers that it holds a model for embeddings.
+    # By these a directory tells sentence-transformers that it holds a model for embeddings, or a reranker.
     "modules.json",
     "config_sentence_transformers.json",
     "sentence_bert_config.json",
     "1_Pooling/config.json",
+    "1_LogitScore/config.json",
 )
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _SILENT_BYTES = 1 << 30
@@ -255,6 +257,8 @@ def _config(origin: Origin, dtype: str) -> dict[str, Any]:
         return {key: dtype if key in ("dtype", "torch_dtype") else renamed(inner) for key, inner in value.items()}
 
     config = renamed(origin.family.saved_config(origin.config))
+    if origin.family.relevance is not None and is_reranker(origin.directory, origin.config):
+        config = {**config, **MARK}  # the new directory may have another name
     return config if "dtype" in config or "torch_dtype" in config else config | {"dtype": dtype}
 
 

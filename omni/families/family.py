@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from omni.config import ModelConfig
+from omni.config import ModelConfig, RelevanceForm
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ class Family:
         template: file name of the default chat template in omni/assets/templates.
         layout: how a prompt tells the decoder of time: by `positions`, or by `timestamps` in words.
         saved_config: config.json -> config.json of a directory that lacks the skipped tensors.
+        relevance: how its rerankers are asked; None where it has none.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Family:
     template: str
     layout: Literal["positions", "timestamps"] = "positions"
     saved_config: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    relevance: RelevanceForm | None = None
 
     def canonical(self, name: str) -> str | None:
         """The canonical name of a tensor in a file, or None for one that is skipped knowingly."""

@@ -1,12 +1,18 @@
-"""Qwen3, text alone: dense and MoE."""
+"""Qwen3, text alone: dense and MoE; and Qwen3-Reranker."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from omni.config import ModelConfig
+from omni.config import ModelConfig, RelevanceForm
 from omni.decoder.config import TextConfig
 from omni.families.family import Family
 from omni.families.tensor_names import sources
+
+# The system message that all of Qwen's rerankers are published with.
+JUDGE = (
+    "Judge whether the Document meets the requirements based on the Query and the Instruct provided. Note that the "
+    'answer can only be "yes" or "no".'
+)
 
 
 def _read_text(raw: Mapping[str, Any]) -> ModelConfig:
@@ -23,4 +29,11 @@ QWEN3 = Family(
     prefixes={},
     skipped=(),
     template="omni.jinja",
+    relevance=RelevanceForm(
+        system=JUDGE,
+        instruction="Given a web search query, retrieve relevant passages that answer the query",
+        before=("<Instruct>: ", "\n<Query>: ", "\n<Document>: "),
+        template="omni.jinja",
+        empty_thought=True,
+    ),
 )

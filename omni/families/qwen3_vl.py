@@ -1,13 +1,14 @@
-"""Qwen3-VL, dense and MoE, and VL-Embedding: pictures and clips, their frames stamped with times; no sound."""
+"""Qwen3-VL, dense and MoE, VL-Embedding and VL-Reranker: images and videos, their frames stamped with times."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from encoders.config import VisionConfig
-from omni.config import ModelConfig, SpecialTokens
+from omni.config import ModelConfig, RelevanceForm, SpecialTokens
 from omni.decoder.config import TextConfig
 from omni.errors import CheckpointError
 from omni.families.family import Family, Source
+from omni.families.qwen3 import JUDGE
 from omni.families.tensor_names import EXPERTS, ONE_BY_ONE, VL_MERGERS, text_sources, vision_sources
 
 # What the reference takes for a field that a file leaves out, where other families take something else.
@@ -72,4 +73,12 @@ QWEN3_VL = Family(
     skipped=(),
     template="vl.jinja",
     layout="timestamps",
+    relevance=RelevanceForm(
+        system=JUDGE,
+        instruction="Given a search query, retrieve relevant candidates that answer the query.",
+        # As published: nothing between the instruction and the query.
+        before=("<Instruct>: ", "<Query>:", "\n<Document>:"),
+        template="vl.jinja",
+        nothing="NULL",
+    ),
 )

@@ -309,6 +309,13 @@ class Engine:
         return _finite(np.asarray(found)[: len(prompts)])
 
     @in_own_context
+    def next_logits(self, prompts: Sequence[Prompt], tokens: Sequence[int]) -> Float32[np.ndarray, "batch tokens"]:
+        """Scores of some tokens after each prompt; `not_finite` where they are NaN or infinite."""
+        self.check_head()
+        (found,) = self._read_alone(prompts, "logits")
+        return _finite(np.asarray(found)[: len(prompts), list(tokens)].astype(np.float32))
+
+    @in_own_context
     def states(self, prompt: Prompt) -> States:
         """Everything that a prompt goes through on its way to the scores."""
         chunks = list(self._read_alone([prompt], "states"))

@@ -91,7 +91,7 @@ class Generator:
         if wanted is not None and self._grammars is None:
             raise InputError("no_tokenizer", "response_format needs a tokenizer, and the checkpoint directory has none")
         constraint = None
-        if wanted is not None and self._grammars is not None:
+        if self._grammars is not None:
             constraint = self._grammars.constraint(wanted, ends, inputs.reply_format)
         task = Task(
             inputs.to_prompt(self.message_ends),

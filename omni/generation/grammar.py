@@ -13,12 +13,14 @@ import numpy as np
 from jaxtyping import UInt32
 
 from omni.errors import InputError
+from omni.generation.call_grammar import call_grammar
 from omni.prompt.reply_stream import ReplyFormat
 from omni.prompt.tokenizer import Tokenizer
 from omni.response_format import ResponseFormat
 
 # One line end and some spaces between the tokens of JSON: enough for every indented form, and no endless white space.
 _WHITE_SPACE = r"\n?[ \t]{0,16}"
+_OPTIONS = {"whitespace_pattern": _WHITE_SPACE, "lenient": False, "coerce_one_of": False}
 # Keywords that say what is valid, and that the library takes for notes.
 _UNCHECKED = frozenset(
     """unevaluatedProperties unevaluatedItems dependentSchemas dependencies minContains maxContains then else
@@ -96,29 +98,40 @@ class Grammars:
         self._lock = threading.Lock()
         self._table: Any = None
 
-    def constraint(self, wanted: ResponseFormat, ends: frozenset[int], reply: ReplyFormat) -> Constraint:
-        """A form as masks.
+    def constraint(self, wanted: ResponseFormat | None, ends: frozenset[int], reply: ReplyFormat) -> Constraint | None:
+        """A form as masks; None for any text.
 
         Args:
             wanted: the form.
             ends: tokens that end a reply.
-            reply: what it may hold beside text: a thought comes before the form, a call in its place.
+            reply: what it may hold beside text: a thought comes before the form, a call in its place. Where it must be
+                calls, their form is the reply's.
 
         Raises:
             InputError: `bad_response_format`; `unsupported_schema`; `response_format_needs_extra`.
         """
+        must_call = reply.calls is not None and reply.choice.mode == "required"
+        if wanted is None and not must_call:
+            return None
         library, table = self._library()
-        grammar = _grammar(library.LLMatcher, wanted)
+        control = self._tokenizer.control_tokens
+        if reply.calls is not None and must_call:
+            code, what = "unsupported_schema", "the parameters of a tool"
+            calls = call_grammar(reply.calls, reply.tools, reply.choice, control, _OPTIONS, _check_keywords)
+            grammar = library.LLMatcher.grammar_from_lark(calls)
+        else:
+            assert wanted is not None
+            is_schema = wanted.kind == "json_schema"
+            code = "unsupported_schema" if is_schema else "bad_response_format"
+            what = "the JSON schema" if is_schema else f"the {wanted.kind} of response_format"
+            grammar = _grammar(library.LLMatcher, wanted)
         failed, told = library.LLMatcher.validate_grammar_with_warnings(grammar, table)
         if failed or told:
-            reason = " ".join(" ".join(told).split())[:300]
-            if wanted.kind == "json_schema":
-                raise InputError("unsupported_schema", f"the JSON schema cannot be followed: {reason}")
-            raise InputError("bad_response_format", f"the {wanted.kind} of response_format cannot be used: {reason}")
+            raise InputError(code, f"{what} cannot be followed: {' '.join(' '.join(told).split())[:300]}")
         matcher = library.LLMatcher(table, grammar, log_level=0)
-        control = self._tokenizer.control_tokens
         after = control.get("</think>") if reply.opened else None
-        free = frozenset([control["<tool_call>"]]) if reply.calls and "<tool_call>" in control else frozenset()
+        may_call = reply.calls is not None and not must_call and "<tool_call>" in control
+        free = frozenset([control["<tool_call>"]]) if may_call else frozenset()
         return Constraint(matcher, self._vocabulary, ends, after, free)
 
     def _library(self) -> tuple[Any, Any]:
@@ -163,7 +176,7 @@ def _grammar(matcher: Any, wanted: ResponseFormat) -> str:
     _check_keywords(wanted.value)
     return matcher.grammar_from_json_schema(
         json.dumps(wanted.value),
-        overrides={"whitespace_pattern": _WHITE_SPACE, "lenient": False, "coerce_one_of": False},
+        overrides=_OPTIONS,
     )
 
 

@@ -9,6 +9,7 @@ from omni.prompt.parts import kind_of
 from omni.prompt.plain import Plain, as_mapping
 from omni.prompt.template_program import Program
 from omni.prompt.tool_calls import form_of
+from omni.prompt.tool_choice import AUTO, ToolChoice
 
 # What templates are given besides, and no caller sets.
 _RESERVED = frozenset(("messages", "tools", "documents", "add_generation_prompt", "continue_final_message"))
@@ -22,26 +23,37 @@ class PromptOptions:
         tools: declarations of functions in OpenAI's form.
         variables: what the template reads beside messages and tools, such as `enable_thinking`.
         continue_final_message: the reply goes on with the last message, an assistant's.
+        choice: whether the reply must call tools.
     """
 
     tools: tuple[dict[str, Any], ...] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
     continue_final_message: bool = False
+    choice: ToolChoice = AUTO
 
     @classmethod
     def of(
-        cls, tools: Any = None, template_options: Any = None, continue_final_message: Any = False
+        cls,
+        tools: Any = None,
+        template_options: Any = None,
+        continue_final_message: Any = False,
+        tool_choice: Any = None,
+        parallel_tool_calls: Any = True,
     ) -> "PromptOptions":
-        """Options as callers give them, checked and copied.
+        """Options as callers give them, checked and copied; tools that may not be called are not declared.
 
         Raises:
-            InputError: `bad_tools`, `bad_template_options`, `bad_continuation`.
+            InputError: `bad_tools`, `bad_tool_choice`, `bad_template_options`, `bad_continuation`.
         """
         if not isinstance(continue_final_message, bool):
             raise InputError(
                 "bad_continuation", f"continue_final_message must be true or false, got {shown(continue_final_message)}"
             )
-        return cls(_tools(tools), _variables(template_options), continue_final_message)
+        declared = _tools(tools)
+        choice = ToolChoice.of(tool_choice, parallel_tool_calls, declared)
+        if choice.mode == "none":
+            declared = ()
+        return cls(declared, _variables(template_options), continue_final_message, choice)
 
     @property
     def any(self) -> bool:

@@ -64,6 +64,7 @@ def render_prompt(
         opens_thought(rendered.text, tuple(control_tokens.special)),
         form_of(template.source) if options.tools else None,
         options.tools,
+        options.choice,
     )
     return rendered, format
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from omni.prompt.reasoning import ThoughtStream
 from omni.prompt.tool_calls import CallStream, Form, ToolCall
+from omni.prompt.tool_choice import AUTO, ToolChoice
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,14 @@ class ReplyFormat:
         opened: whether the prompt ends within a thought.
         calls: the form of its calls; None where no tools are declared.
         tools: their declarations.
+        choice: whether it must be calls.
     """
 
     thinks: bool = False
     opened: bool = False
     calls: Form | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
+    choice: ToolChoice = AUTO
 
 
 PLAIN = ReplyFormat()

@@ -25,6 +25,8 @@ Form = Literal["json", "xml"]
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _FUNCTION, _END_FUNCTION = "<function=", "</function>"
 _PARAMETER, _END_PARAMETER = "<parameter=", "</parameter>"
+CALL_TAGS = _OPEN, _CLOSE
+"""What stands around a call, in both forms."""
 _CLOSER = {_OPEN: _CLOSE, _FUNCTION: _END_FUNCTION}
 _FUNCTIONS = re.compile(r"<function=(.*?)(?:</function>|\Z)", re.DOTALL)
 _PARAMETERS = re.compile(r"<parameter=([^<>\n]+)>(.*?)(?:</parameter>|(?=<parameter=)|\Z)", re.DOTALL)
@@ -200,7 +202,7 @@ def _value(text: str, schema: Any) -> Any:
     text = text.removeprefix("\n").removesuffix("\n")
     if not isinstance(schema, Mapping):
         return text
-    types, body = _types(schema), text.strip()
+    types, body = types_of(schema), text.strip()
     if not types or types == {"string"}:
         return text
     if "null" in types and body.lower() == "null":
@@ -237,7 +239,7 @@ _ALIASES = {
 _KINDS = ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"), (list, "array"), (dict, "object"))
 
 
-def _types(schema: Any) -> set[str]:
+def types_of(schema: Any) -> set[str]:
     """The types that a schema names, or that its values have."""
     if not isinstance(schema, Mapping):
         return set()
@@ -249,7 +251,7 @@ def _types(schema: Any) -> set[str]:
         types.add(next((name for kind, name in _KINDS if isinstance(value, kind)), "null"))
     for key in ("anyOf", "oneOf", "allOf"):
         if isinstance(schema.get(key), list):
-            types = types.union(*map(_types, schema[key]))
+            types = types.union(*map(types_of, schema[key]))
     return types
 
 

@@ -18,6 +18,7 @@ from omni.server.http import json_response, service_of
 from omni.server.inspection import inspection
 from omni.server.metrics import Metrics
 from omni.server.openapi import openapi
+from omni.server.rerank import rerank, score
 from omni.server.responses import responses
 from omni.server.service import Service
 from omni.server.settings import ServerSettings
@@ -81,8 +82,9 @@ def _described(service: Service) -> dict[str, Any]:
         "owned_by": "omni",
         "max_model_len": None if config.text is None else config.text.max_position_embeddings,
         "media": reads,
-        "chat": config.text is not None and config.text.output_head and config.transcript is None,
+        "chat": config.text is not None and config.text.output_head and config.transcript is config.relevance is None,
         "transcribes": config.transcript is not None,
+        "reranks": config.relevance is not None,
         "dimensions": list(trained_dimensions(loaded))[:1] and _range(trained_dimensions(loaded)),
     }
 
@@ -101,6 +103,8 @@ ROUTES = (
     Route("/v1/chat/completions", chat, methods=["POST"]),
     Route("/v1/responses", responses, methods=["POST"]),
     Route("/v1/embeddings", embeddings, methods=["POST"]),
+    Route("/v1/rerank", rerank, methods=["POST"]),
+    Route("/v1/score", score, methods=["POST"]),
     Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
     Route("/openapi.json", openapi, methods=["GET"]),
     Route("/omni/inspect", inspection, methods=["POST"]),

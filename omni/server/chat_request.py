@@ -78,10 +78,6 @@ class ChatRequest(Body):
             raise Refusal("bad_field", "top_logprobs is given without logprobs", "top_logprobs")
         if self.modalities != ["text"]:
             raise Refusal("unsupported_field", "replies are text: leave modalities out", "modalities")
-        if self.tool_choice not in ("auto", "none"):
-            raise Refusal("unsupported_field", "a call cannot be forced: tool_choice is auto or none", "tool_choice")
-        if self.tools and not self.parallel_tool_calls:
-            raise Refusal("unsupported_field", "a reply may hold several calls", "parallel_tool_calls")
         for name, neutral in (
             ("reasoning_effort", None),
             ("verbosity", "medium"),
@@ -120,7 +116,9 @@ class ChatRequest(Body):
     def prompt(self) -> dict[str, Any]:
         """How the conversation is rendered, as keyword arguments of `ServingEngine.submit`."""
         return {
-            "tools": self.tools if self.tools and self.tool_choice == "auto" else None,
+            "tools": self.tools or None,
+            "tool_choice": self.tool_choice,
+            "parallel_tool_calls": self.parallel_tool_calls,
             "template_options": self.chat_template_kwargs or None,
             "continue_final_message": self.continue_final_message,
         }

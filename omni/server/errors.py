@@ -14,6 +14,7 @@ _STATUS = {
     "not_found": 404,
     "model_not_found": 404,
     "not_a_recogniser": 404,
+    "not_a_reranker": 404,
     "method_not_allowed": 405,
     "body_too_slow": 408,
     "body_too_large": 413,
@@ -30,7 +31,7 @@ _STATUS = {
 # Fields whose values the library refuses by a code of their own, `bad_` before their name.
 _FIELDS = frozenset(
     """messages temperature top_p top_k min_p repetition_penalty presence_penalty frequency_penalty logit_bias stop seed
-    logprobs tools response_format""".split()
+    logprobs tools tool_choice response_format documents instruction top_n""".split()
 )
 # Seconds after which it is worth another try.
 _RETRY_AFTER = {"queue_full": 1, "deadline": 5, "not_ready": 5, "draining": 5, "engine_closed": 5, "cancelled": 5}

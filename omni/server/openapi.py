@@ -10,6 +10,7 @@ from omni.server.chat_request import ChatRequest
 from omni.server.embeddings import EmbeddingsRequest
 from omni.server.http import Body, json_response
 from omni.server.inspection import InspectRequest
+from omni.server.rerank import RerankRequest, ScoreRequest
 from omni.server.responses import ResponsesRequest
 from omni.server.tokens import DetokenizeRequest, TokenizeRequest
 from omni.server.transcriptions import FORMS
@@ -47,6 +48,19 @@ _POSTS: dict[str, tuple[str, type[Body], dict[str, Any]]] = {
             "texts": {"input": ["a red circle", "a blue square"]},
             "image": {"messages": [{"role": "user", "content": _IMAGE}]},
         },
+    ),
+    "/v1/rerank": (
+        "Order documents by how well they meet a query.",
+        RerankRequest,
+        {
+            "texts": {"query": "a red shape", "documents": ["a red circle", "a blue square"], "top_n": 1},
+            "image": {"query": "a red shape", "documents": [{"image": _RED}, {"content": _IMAGE}]},
+        },
+    ),
+    "/v1/score": (
+        "Tell how well each document meets a query.",
+        ScoreRequest,
+        {"texts": {"queries": "a red shape", "documents": ["a red circle", "a blue square"]}},
     ),
     "/tokenize": ("Give the tokens of a text or of a conversation.", TokenizeRequest, {"text": {"prompt": "Hello"}}),
     "/detokenize": ("Give the text of tokens.", DetokenizeRequest, {"tokens": {"tokens": [40, 41]}}),

@@ -1,26 +1,26 @@
-"""`/v1/responses`: text and media in, text out; nothing is stored."""
+"""`/v1/responses`: text, media and results of functions in, text and calls out; nothing is stored."""
 
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from omni.errors import InputError
 from omni.generation.reply import Reply
-from omni.generation.ticket import Ticket
 from omni.options import GenerationOptions
-from omni.prompt.reply_stream import TextDelta
+from omni.prompt.reply_stream import Delta, TextDelta, ToolCallDelta
+from omni.prompt.tool_calls import ToolCall
 from omni.server.chat import Tickets
 from omni.server.chat_request import new_tokens
 from omni.server.errors import Refusal, as_refusal, error_body
 from omni.server.http import Body, EventStream, attended, event, json_response, read_body, salt_of, service_of
 from omni.server.logs import log_failure
+from omni.server.response_items import call_item, message_item, messages_of, text_part
 from omni.server.settings import ServerSettings
 
-# What a message of an earlier answer has beside its role and content.
-_BESIDE = frozenset(("type", "id", "status"))
 _PLAIN = {"format": {"type": "text"}}
 
 
@@ -29,7 +29,7 @@ class ResponsesRequest(Body):
 
     HARMLESS: ClassVar[frozenset[str]] = frozenset(
         """user safety_identifier metadata store service_tier prompt_cache_key prompt_cache_retention include
-        parallel_tool_calls stream_options""".split()
+        stream_options""".split()
     )
     REFUSED: ClassVar[Mapping[str, str]] = {
         "previous_response_id": "nothing is stored here; send the whole conversation",
@@ -47,8 +47,9 @@ class ResponsesRequest(Body):
     top_p: float | None = None
     stream: bool = False
     text: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] = Field(default_factory=list)
     tool_choice: str | dict[str, Any] = "auto"
+    parallel_tool_calls: bool = True
     truncation: str = "disabled"
     cache_salt: str | None = None
 
@@ -58,8 +59,9 @@ class ResponsesRequest(Body):
             raise Refusal("unknown_field", f"text has no {name[:40]!r}", "text")
         if (self.text or {}).get("verbosity") not in (None, "medium"):
             raise Refusal("unsupported_field", "verbosity would change the answer, and cannot be followed", "text")
-        if self.tools:
-            raise Refusal("unsupported_field", "tools are not offered to this model", "tools")
+        for kind in (tool.get("type") for tool in self.tools):
+            if kind != "function":
+                raise Refusal("unsupported_field", f"there are no tools of type {str(kind)[:40]!r} here", "tools")
         if self.truncation != "disabled":
             raise Refusal("unsupported_field", "nothing is cut here; send what is to be read", "truncation")
 
@@ -67,15 +69,20 @@ class ResponsesRequest(Body):
         """The conversation in the form of a chat.
 
         Raises:
-            Refusal: `unsupported_field`, an item is no message.
+            Refusal: `unsupported_field`, `bad_field`, as `messages_of`.
         """
         opening = [] if self.instructions is None else [{"role": "system", "content": self.instructions}]
         if isinstance(self.input, str):
             return [*opening, {"role": "user", "content": self.input}]
-        for item in self.input:
-            if item.get("type", "message") != "message":
-                raise Refusal("unsupported_field", f"items of type {str(item['type'])[:40]!r} are not read", "input")
-        return opening + [{k: v for k, v in item.items() if k not in _BESIDE} for item in self.input]
+        return [*opening, *messages_of(self.input)]
+
+    def prompt(self) -> dict[str, Any]:
+        """How the conversation is rendered, as keyword arguments of `ServingEngine.submit`."""
+        return {
+            "tools": self.tools or None,
+            "tool_choice": self.tool_choice,
+            "parallel_tool_calls": self.parallel_tool_calls,
+        }
 
     def options(self, settings: ServerSettings) -> GenerationOptions:
         """How the answer is written."""
@@ -97,7 +104,7 @@ async def responses(request: Request) -> Response:
         service.check_model(body.model)
         body.check()
         options, salt = body.options(service.settings), salt_of(request, body.cache_salt)
-        tickets.add(await attended(request, service.submit(body.messages(), options, salt)))
+        tickets.add(await attended(request, service.submit(body.messages(), options, salt, **body.prompt())))
         writer = _Writer(request, body, service.name)
         if body.stream:
             return EventStream(writer.stream(tickets), tickets.close)
@@ -127,26 +134,33 @@ class _Writer:
             "instructions": body.instructions,
             "max_output_tokens": body.max_output_tokens,
             "metadata": {},
-            "parallel_tool_calls": True,
+            "parallel_tool_calls": body.parallel_tool_calls,
             "previous_response_id": None,
             "store": False,
             "temperature": body.temperature,
             "text": {"format": (body.text or {}).get("format") or _PLAIN["format"]},
-            "tool_choice": "auto",
-            "tools": [],
+            "tool_choice": body.tool_choice,
+            "tools": body.tools,
             "top_p": body.top_p,
             "truncation": "disabled",
         }
 
     def whole(self, reply: Reply) -> dict[str, Any]:
-        """All of it at once."""
+        """All of it at once: its text, where there is any or nothing else, and its calls."""
+        is_cut = reply.finish_reason == "length"
+        output = [call_item(call, "completed") for call in reply.tool_calls]
+        if reply.text or not output:
+            output.insert(0, message_item(self._message_id, reply.text, "incomplete" if is_cut else "completed"))
+        return self._ended(reply, output)
+
+    def _ended(self, reply: Reply, output: list[dict[str, Any]]) -> dict[str, Any]:
         is_cut = reply.finish_reason == "length"
         usage = reply.usage
         return {
             **self._base,
             "status": "incomplete" if is_cut else "completed",
             "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,
-            "output": [self._message(reply.text, "incomplete" if is_cut else "completed")],
+            "output": output,
             "usage": {
                 "input_tokens": usage.prompt_tokens,
                 "input_tokens_details": {"cached_tokens": usage.cached_tokens},
@@ -161,16 +175,21 @@ class _Writer:
         begun = {**self._base, "status": "in_progress", "output": [], "usage": None}
         yield self._event("response.created", response=begun)
         yield self._event("response.in_progress", response=begun)
-        yield self._event("response.output_item.added", output_index=0, item=self._message(None, "in_progress"))
-        place = {"item_id": self._message_id, "output_index": 0, "content_index": 0}
-        yield self._event("response.content_part.added", **place, part=_text(""))
         (ticket,) = tickets.all
+        items = _Items(self._message_id, self._event)
+        is_first = True
         try:
-            async for piece in self._pieces(tickets, ticket):
+            async for piece in tickets.service.steps.events([ticket]):
                 if piece is None:
                     yield b": waiting\n\n"
-                else:
-                    yield self._event("response.output_text.delta", **place, delta=piece, logprobs=[])
+                    continue
+                for delta in piece[1]:
+                    # Thoughts are not told.
+                    if is_first and isinstance(delta, TextDelta | ToolCallDelta):
+                        tickets.first_token()
+                        is_first = False
+                    for told in items.push(delta):
+                        yield told
             reply = ticket.reply()
         except InputError as error:
             yield self._failed(begun, error)
@@ -179,44 +198,87 @@ class _Writer:
             log_failure(error, request_id=self._base["id"])
             yield self._failed(begun, as_refusal(error))
             return
-        whole = self.whole(reply)
-        yield self._event("response.output_text.done", **place, text=reply.text, logprobs=[])
-        yield self._event("response.content_part.done", **place, part=_text(reply.text))
-        yield self._event("response.output_item.done", output_index=0, item=whole["output"][0])
+        for told in items.end("incomplete" if reply.finish_reason == "length" else "completed"):
+            yield told
+        whole = self._ended(reply, items.output)
         yield self._event(f"response.{whole['status']}", response=whole)
-
-    async def _pieces(self, tickets: Tickets, ticket: Ticket) -> AsyncGenerator[str | None]:
-        is_first = True
-        async for piece in tickets.service.steps.events([ticket]):
-            if piece is None:
-                yield None
-                continue
-            # Thoughts are not told.
-            text = "".join(delta.text for delta in piece[1] if isinstance(delta, TextDelta))
-            if text and is_first:
-                tickets.first_token()
-                is_first = False
-            if text:
-                yield text
 
     def _failed(self, begun: dict[str, Any], error: InputError) -> bytes:
         told = error_body(error)["error"]
         failed = {**begun, "status": "failed", "error": {"code": told["code"], "message": told["message"]}}
         return self._event("response.failed", response=failed)
 
-    def _message(self, text: str | None, status: str) -> dict[str, Any]:
-        content = [] if text is None else [_text(text)]
-        return {
-            "id": self._message_id,
-            "type": "message",
-            "role": "assistant",
-            "status": status,
-            "content": content,
-        }
-
     def _event(self, name: str, **fields: Any) -> bytes:
         self._sequence += 1
         return event({"type": name, "sequence_number": self._sequence - 1, **fields}, name)
+
+
+class _Items:
+    """The items of an answer that is streamed: one is open at a time.
+
+    Args:
+        message_id: of the first message.
+        event: writes one event.
+
+    Attributes:
+        output: the items that have ended.
+    """
+
+    def __init__(self, message_id: str, event: Callable[..., bytes]):
+        self._id, self._event, self._text = message_id, event, ""
+        self._is_open = False
+        self.output: list[dict[str, Any]] = []
+
+    def push(self, delta: Delta) -> Iterator[bytes]:
+        """Tell of more text, or of a call."""
+        if isinstance(delta, TextDelta) and delta.text:
+            yield from self._open()
+            self._text += delta.text
+            yield self._event("response.output_text.delta", **self._place, delta=delta.text, logprobs=[])
+        elif isinstance(delta, ToolCallDelta):
+            yield from self._close("completed")
+            yield from self._call(delta.call)
+
+    def end(self, status: str) -> Iterator[bytes]:
+        """Tell that there is no more; an answer of nothing is an empty message."""
+        if not self.output:
+            yield from self._open()
+        yield from self._close(status)
+
+    @property
+    def _place(self) -> dict[str, Any]:
+        return {"item_id": self._message_id, "output_index": len(self.output), "content_index": 0}
+
+    @property
+    def _message_id(self) -> str:
+        return self._id if not self.output else f"{self._id}_{len(self.output)}"
+
+    def _open(self) -> Iterator[bytes]:
+        if self._is_open:
+            return
+        self._is_open, self._text = True, ""
+        item = message_item(self._message_id, None, "in_progress")
+        yield self._event("response.output_item.added", output_index=len(self.output), item=item)
+        yield self._event("response.content_part.added", **self._place, part=text_part(""))
+
+    def _close(self, status: str) -> Iterator[bytes]:
+        if not self._is_open:
+            return
+        self._is_open = False
+        item = message_item(self._message_id, self._text, status)
+        yield self._event("response.output_text.done", **self._place, text=self._text, logprobs=[])
+        yield self._event("response.content_part.done", **self._place, part=text_part(self._text))
+        yield self._event("response.output_item.done", output_index=len(self.output), item=item)
+        self.output.append(item)
+
+    def _call(self, call: ToolCall) -> Iterator[bytes]:
+        item, index = call_item(call, "completed"), len(self.output)
+        place = {"item_id": item["id"], "output_index": index}
+        yield self._event("response.output_item.added", output_index=index, item=call_item(call, "in_progress"))
+        yield self._event("response.function_call_arguments.delta", **place, delta=call.arguments)
+        yield self._event("response.function_call_arguments.done", **place, name=call.name, arguments=call.arguments)
+        yield self._event("response.output_item.done", output_index=index, item=item)
+        self.output.append(item)
 
 
 def _response_format(form: Any) -> Any:
@@ -224,7 +286,3 @@ def _response_format(form: Any) -> Any:
     if isinstance(form, dict) and form.get("type") == "json_schema":
         return {"type": "json_schema", "json_schema": {k: v for k, v in form.items() if k != "type"}}
     return form
-
-
-def _text(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}

@@ -21,6 +21,7 @@ from omni.server.errors import Refusal
 from omni.server.logs import log
 from omni.server.settings import ServerSettings
 from omni.server.steps import Steps
+from omni.tasks.rerank import Part, Reranker
 
 Status = Literal["loading", "compiling", "ready", "draining"]
 T = TypeVar("T")
@@ -28,7 +29,7 @@ T = TypeVar("T")
 _CLOSING_SECONDS = 10
 # Threads that read media and render prompts.
 _READERS = 8
-# Prompts that are embedded together.
+# Prompts that are embedded, or scored, together.
 _EMBEDDED_TOGETHER = 8
 
 
@@ -198,6 +199,27 @@ class Service:
         found = [await self.call(run, inputs[start : start + _EMBEDDED_TOGETHER]) for start in starts]
         vectors = np.concatenate(found)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+    async def score(
+        self, pairs: Sequence[tuple[Sequence[Part], Sequence[Part]]], instruction: str | None, salt: str
+    ) -> tuple[np.ndarray, int]:
+        """One score for each pair of a query and a document, and how many tokens were read.
+
+        Raises:
+            InputError: the model is no reranker, or something cannot be read.
+        """
+        access = self.model.access(deadline=self.settings.request_seconds)
+        reranker = Reranker(self.model)
+
+        def run(batch: Sequence[tuple[Sequence[Part], Sequence[Part]]]) -> tuple[np.ndarray, int]:
+            inputs = reranker.prepare(batch, instruction, access, salt)
+            with self._embedding:
+                access.check()
+                return reranker.scores(inputs), sum(len(one.token_ids) for one in inputs)
+
+        starts = range(0, len(pairs), _EMBEDDED_TOGETHER)
+        found = [await self.call(run, pairs[start : start + _EMBEDDED_TOGETHER]) for start in starts]
+        return np.concatenate([scores for scores, _ in found]), sum(tokens for _, tokens in found)
 
     def transcribe(self, sound: Any, language: str | None, context: str, access: Any) -> Any:
         """What is said in a recording; blocks.

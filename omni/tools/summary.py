@@ -33,7 +33,8 @@ def summary(name: str | os.PathLike[str]) -> str:
         counts[part] = counts.get(part, 0) + math.prod(leaf.shape)
     total = sum(counts.values())
     dtypes = sorted({tensor.dtype.name for tensor in stored.values()})
-    lines = [f"{os.fspath(name)}: {family.name}, {len(stored)} tensors in {', '.join(dtypes)}"]
+    kind = f"{family.name}{', a reranker' if config.relevance is not None else ''}"
+    lines = [f"{os.fspath(name)}: {kind}, {len(stored)} tensors in {', '.join(dtypes)}"]
     if method is not None:
         packed = sum(isinstance(tensor, PackedTensor) for tensor in stored.values())
         lines.append(f"{packed} of them quantised: {method.name}")

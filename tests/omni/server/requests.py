@@ -10,6 +10,8 @@ KEY = "a-key-of-the-tests"
 BEARER = {"Authorization": f"Bearer {KEY}"}
 JSON = {"Content-Type": "application/json"}
 CHAT, EMBED, TOKENS, SPEECH = "/v1/chat/completions", "/v1/embeddings", "/tokenize", "/v1/audio/transcriptions"
+RESPONSES, RERANK, SCORE = "/v1/responses", "/v1/rerank", "/v1/score"
+TOOL = {"type": "function", "function": {"name": "f", "description": "Does it."}}
 PNG = (
     "data:image/png;base64,"
     + base64.b64encode((Path(__file__).parents[3] / "samples" / "shapes.png").read_bytes()).decode()
@@ -163,6 +165,14 @@ REQUESTS = [
     chat("stream as text", 400, "bad_field", stream="yes"),
     chat("a field within a field", 400, "unknown_field", stream=True, stream_options={"usage": True}),
     chat("a salt of its own", 200, "chat.completion", cache_salt="a"),
+    chat("tools that the template does not take", 400, "no_tools", tools=[TOOL]),
+    chat("tools that are not to be called", 200, "chat.completion", tools=[TOOL], tool_choice="none"),
+    chat("a call without a tool", 400, "bad_tool_choice", tool_choice="required"),
+    chat("a call of another tool", 400, "bad_tool_choice", tools=[TOOL], tool_choice={"type": "function", "name": "g"}),
+    chat("a choice that is none", 400, "bad_tool_choice", tools=[TOOL], tool_choice="any"),
+    chat("a choice among tools", 400, "bad_tool_choice", tools=[TOOL], tool_choice={"type": "allowed_tools"}),
+    chat("one call, perhaps", 400, "bad_tool_choice", tools=[TOOL], parallel_tool_calls=False),
+    chat("a tool that is none", 400, "bad_tools", tools=[{"type": "web_search"}]),
     # Messages.
     Case("no messages", 400, "missing_field", b"{}"),
     said("messages that are none", 400, "bad_messages", []),
@@ -204,6 +214,36 @@ REQUESTS = [
     post("an embedding of two things", 400, "bad_field", EMBED, {"input": "a", "messages": []}),
     post("dimensions below 0", 400, "dimensions_not_trained", EMBED, {"input": "a", "dimensions": -1}),
     post("an encoding that is not known", 400, "bad_field", EMBED, {"input": "a", "encoding_format": "int4"}),
+    post("a response", 200, "response", RESPONSES, {"input": "Hello", "max_output_tokens": 1}),
+    post(
+        "a tool of the service's own", 400, "unsupported_field", RESPONSES, {"input": "x", "tools": [{"type": "web"}]}
+    ),
+    post("an item of another type", 400, "unsupported_field", RESPONSES, {"input": [{"type": "reasoning"}]}),
+    post("a call without a name", 400, "bad_field", RESPONSES, {"input": [{"type": "function_call", "call_id": "1"}]}),
+    post(
+        "a result without an output",
+        400,
+        "bad_field",
+        RESPONSES,
+        {"input": [{"type": "function_call_output", "call_id": "1"}]},
+    ),
+    post("a call without a tool here", 400, "bad_tool_choice", RESPONSES, {"input": "x", "tool_choice": "required"}),
+    post(
+        "documents for a model that is no reranker", 404, "not_a_reranker", RERANK, {"query": "a", "documents": ["b"]}
+    ),
+    post("a score of a model that is no reranker", 404, "not_a_reranker", SCORE, {"queries": "a", "documents": "b"}),
+    post("no documents", 400, "bad_documents", RERANK, {"query": "a", "documents": []}),
+    post("documents that are numbers", 400, "bad_field", RERANK, {"query": "a", "documents": [1]}),
+    post("no document is the best", 400, "bad_top_n", RERANK, {"query": "a", "documents": ["b"], "top_n": 0}),
+    post(
+        "documents cut to a length",
+        400,
+        "unsupported_field",
+        RERANK,
+        {"query": "a", "documents": ["b"], "truncation": True},
+    ),
+    post("a score of nothing", 400, "missing_field", SCORE, {"queries": "a"}),
+    post("queries that do not fit", 400, "bad_field", SCORE, {"queries": ["a", "b"], "documents": ["c"]}),
     post("tokens of two things", 400, "bad_field", TOKENS, {}),
     form(
         "a recording for a model that is no recogniser", 404, "not_a_recogniser", ("file", '; filename="a.wav"', b"x")

@@ -10,7 +10,7 @@ import omni
 from omni.generation.engine import Choice, Engine
 from omni.prompt.template import ChatTemplate
 from tests.omni.prompt.tool_call_cases import hermes
-from tests.omni.prompt.tool_templates import HERMES
+from tests.omni.prompt.tool_templates import CODER, HERMES
 from tests.omni.server import servers
 
 ASK = [{"role": "user", "content": "How warm is it in Paris?"}]
@@ -29,6 +29,10 @@ SCHEMA = {
     "properties": {"shape": {"enum": ["circle", "square"]}},
     "required": ["shape"],
     "additionalProperties": False,
+}
+STRICT = {
+    "type": "function",
+    "function": {"name": "choose", "description": "Takes a shape.", "parameters": SCHEMA},
 }
 
 
@@ -93,8 +97,67 @@ def test_tools_that_are_not_to_be_called_are_not_offered(client, writes):
     (choice,) = (reply := client.chat.completions.create(**asked, tool_choice="none")).choices
     assert choice.message.tool_calls is None and reply.usage.prompt_tokens < with_tools
     with pytest.raises(openai.BadRequestError) as refused:
-        client.chat.completions.create(**asked, tool_choice="required")
-    assert (refused.value.code, refused.value.param) == ("unsupported_field", "tool_choice")
+        client.chat.completions.create(model="demo", messages=ASK, tool_choice="required")
+    assert (refused.value.code, refused.value.param) == ("bad_tool_choice", "tool_choice")
+
+
+@pytest.mark.parametrize("template", [HERMES, CODER], ids=["json", "xml"])
+def test_a_call_that_is_required(client, model, monkeypatch, template):
+    monkeypatch.setattr(model, "template", ChatTemplate(template))
+    asked = dict(model="demo", messages=ASK, tools=[TOOL, STRICT], max_tokens=200)
+    named = {"type": "function", "function": {"name": "choose"}}
+    (choice,) = client.chat.completions.create(**asked, tool_choice=named, seed=1, temperature=1).choices
+    (call,) = choice.message.tool_calls
+    assert choice.finish_reason == "tool_calls" and choice.message.content is None
+    assert call.function.name == "choose" and json.loads(call.function.arguments)["shape"] in ("circle", "square")
+    # Of several tools the model chooses, and what it writes is calls.
+    asked = dict(model="demo", messages=ASK, tools=[STRICT], max_tokens=200, parallel_tool_calls=False)
+    chunks = list(client.chat.completions.create(**asked, tool_choice="required", stream=True))
+    deltas = [chunk.choices[0].delta for chunk in chunks]
+    (call,) = [call for delta in deltas for call in delta.tool_calls or []]
+    assert call.function.name == "choose" and not any(delta.content for delta in deltas)
+
+
+def test_tools_in_responses(client, writes):
+    writes("Let me look." + CALL)
+    tool = {"type": "function", "strict": False, **TOOL["function"]}
+    asked = client.responses.create(model="demo", input=ASK, tools=[tool])
+    message, call = asked.output
+    assert (message.type, message.content[0].text) == ("message", "Let me look.")
+    assert (call.type, call.name, call.status) == ("function_call", "weather", "completed")
+    assert json.loads(call.arguments) == ARGUMENTS and asked.tools[0].name == "weather"
+    writes("It is warm.")
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "21 degrees"}
+    follow = [*ASK, message.to_dict(), call.to_dict(), result]
+    assert client.responses.create(model="demo", input=follow, tools=[tool]).output_text == "It is warm."
+
+
+def test_tools_in_responses_that_are_streamed(client, writes):
+    writes("Let me look." + CALL + CALL)
+    tool = {"type": "function", "strict": False, **TOOL["function"]}
+    with client.responses.stream(model="demo", input=ASK, tools=[tool]) as stream:
+        kinds = [one.type for one in stream]
+        answer = stream.get_final_response()
+    assert [one.type for one in answer.output] == ["message", "function_call", "function_call"]
+    assert answer.output_text == "Let me look."
+    assert [json.loads(one.arguments) for one in answer.output[1:]] == [ARGUMENTS, ARGUMENTS]
+    assert len({one.call_id for one in answer.output[1:]}) == 2
+    assert kinds.count("response.function_call_arguments.done") == 2 and kinds[-1] == "response.completed"
+    assert kinds.count("response.output_item.added") == kinds.count("response.output_item.done") == 3
+    writes("")
+    with client.responses.stream(model="demo", input=ASK) as stream:
+        list(stream)
+        assert stream.get_final_response().output_text == ""
+
+
+def test_a_call_that_is_required_in_responses(client, model, monkeypatch):
+    monkeypatch.setattr(model, "template", ChatTemplate(HERMES))
+    tool = {"type": "function", "strict": True, **STRICT["function"]}
+    asked = dict(model="demo", input=ASK, tools=[tool], max_output_tokens=200)
+    for choice in ({"type": "function", "name": "choose"}, "required"):
+        answer = client.responses.create(**asked, tool_choice=choice, parallel_tool_calls=False)
+        (call,) = answer.output
+        assert json.loads(call.arguments)["shape"] in ("circle", "square") and answer.tool_choice is not None
 
 
 def test_a_template_without_tools_refuses_them(client):
