@@ -35,7 +35,9 @@ class Product:
 
     def add_to(self, matrix: np.ndarray) -> None:
         """Add it to a matrix of float32, in place."""
-        matrix[self.rows] += np.float32(self.scale) * (self.left.astype(np.float32) @ self.right.astype(np.float32))
+        left, right = self.left.astype(np.float32), self.right.astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is told of by its name
+            matrix[self.rows] += np.float32(self.scale) * (left @ right)
 
 
 @dataclass(frozen=True, eq=False)
