@@ -1,6 +1,6 @@
 """Makes data/adapters.json and data/adapters.npz: adapters as PEFT writes them, and what PEFT makes of them.
 
-    python -m tests.golden.make_adapters
+    python -m tests.golden.make_adapters [CASE ...]
 
 Needs the `reference` extra, and peft 0.21. float32, on the CPU. For each case: the names, shapes and settings of the
 directories that `save_pretrained` wrote; the logits of a prompt with all adapters beside the weights; and a sketch of
@@ -8,7 +8,9 @@ each tensor of the checkpoint that `merge_and_unload` gives.
 """
 
 import json
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,11 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.numpy import load_file
 
-from tests.golden.adapters import CASES, sketch, values, write_adapters, write_checkpoint
+from tests.golden.adapters import CASES, sketch, values, write_checkpoint
 from tests.golden.text_families import token_ids
 
 DATA = Path(__file__).parent / "data"
+RECORDS, ARRAYS = DATA / "adapters.json", DATA / "adapters.npz"
 CLASSES = {
     "omni": transformers.Qwen3OmniMoeThinkerForConditionalGeneration,
     "vl": transformers.AutoModelForImageTextToText,
@@ -66,49 +69,51 @@ def logits(model: Any) -> np.ndarray:
         return model(torch.from_numpy(token_ids(LENGTH))[None]).logits[0, -KEPT:].numpy()
 
 
-def main() -> None:
+def make(case: str, folder: Path) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """The adapters of a case as PEFT writes them, and what it makes of the checkpoint with them."""
+    name, adapters = CASES[case].checkpoint, CASES[case].adapters
+    arrays: dict[str, np.ndarray] = {}
+    checkpoint, out = write_checkpoint(folder / "checkpoint", name), folder / "adapters"
+    records = [write(checkpoint, name, case, i, out / str(i)) for i in range(len(adapters))]
+    base = load(checkpoint, name)
+    plain = logits(base)
+    names = [str(i) for i in range(len(adapters))]
+    model = PeftModel.from_pretrained(base, out / "0", adapter_name="0").eval()
+    for one in names[1:]:
+        model.load_adapter(out / one, adapter_name=one)
+    model.base_model.set_adapter(names)
+    arrays[f"{case}/logits"] = beside = logits(model)
+    merged = model.merge_and_unload(adapter_names=names)
+    after = logits(merged)
+    changed, apart = (float(np.linalg.norm(a - beside) / np.linalg.norm(beside)) for a in (plain, after))
+    print(f"{case}: logits change by {changed:.3f}; merged and not are {apart:.1e} apart", flush=True)
+    assert apart < 5e-6
+    merged.save_pretrained(folder / "merged")
+    there = load_file(checkpoint / "model.safetensors")
+    for key, value in load_file(folder / "merged" / "model.safetensors").items():
+        if key in there and there[key].shape != value.shape:
+            value = value.swapaxes(-1, -2)  # experts, which transformers 5 saves the other way round
+        assert key in there and there[key].shape == value.shape, (key, value.shape)
+        arrays[f"{case}/sketch/{key}"] = sketch(key, value)
+    return records, arrays
+
+
+def main(cases: Sequence[str] = tuple(CASES)) -> None:
+    """Makes some of the cases, and leaves the others as they are."""
     torch.manual_seed(0)
     transformers.logging.set_verbosity_error()
-    records: dict[str, Any] = {}
-    arrays: dict[str, np.ndarray] = {}
-    for case, (name, adapters) in ((case, (one.checkpoint, one.adapters)) for case, one in CASES.items()):
-        print(case)
+    records, arrays = {}, {}
+    if RECORDS.is_file() and ARRAYS.is_file():
+        records = json.loads(RECORDS.read_text("utf-8"))
+        with np.load(ARRAYS) as archive:
+            arrays = {key: value for key, value in archive.items() if key.partition("/")[0] not in cases}
+    for case in cases:
         with tempfile.TemporaryDirectory() as folder:
-            checkpoint = write_checkpoint(Path(folder) / "checkpoint", name)
-            out = Path(folder) / "adapters"
-            records[case] = [write(checkpoint, name, case, i, out / str(i)) for i in range(len(adapters))]
-            base = load(checkpoint, name)
-            plain = logits(base)
-            model = PeftModel.from_pretrained(base, out / "0", adapter_name="0").eval()
-            for i in range(1, len(adapters)):
-                model.load_adapter(out / str(i), adapter_name=str(i))
-            names = [str(i) for i in range(len(adapters))]
-            if len(names) > 1:
-                model.base_model.set_adapter(names)
-            beside = logits(model)
-            arrays[f"{case}/logits"] = beside
-            merged = model.merge_and_unload(adapter_names=names)
-            after = logits(merged)
-            changed = float(np.linalg.norm(beside - plain) / np.linalg.norm(plain))
-            apart = float(np.linalg.norm(beside - after) / np.linalg.norm(beside))
-            print(f"  logits change by {changed:.3f}; merged and not are {apart:.1e} apart")
-            assert apart < 5e-6
-            merged.save_pretrained(Path(folder) / "merged")
-            there = load_file(checkpoint / "model.safetensors")
-            for key, value in load_file(Path(folder) / "merged" / "model.safetensors").items():
-                if key in there and there[key].shape != value.shape:
-                    value = value.swapaxes(-1, -2)  # experts, which transformers 5 saves the other way round
-                assert key not in there or there[key].shape == value.shape, (key, value.shape)
-                arrays[f"{case}/sketch/{key}"] = sketch(key, value)
-            alien = sorted(
-                key for key in arrays if key.startswith(f"{case}/sketch/") and key.split("/")[2] not in there
-            )
-            print(f"  {len(alien)} tensors are named otherwise than in the checkpoint: {alien[:3]}", flush=True)
-    (DATA / "adapters.json").write_text(json.dumps(records, indent=1) + "\n", "utf-8")
-    np.savez_compressed(DATA / "adapters.npz", **arrays)
-    again = [write_adapters(Path(tempfile.mkdtemp()), case) for case in records]
-    print(f"{sum(map(len, again))} adapters; {(DATA / 'adapters.npz').stat().st_size / 1e6:.2f} MB")
+            records[case], made = make(case, Path(folder))
+        arrays |= made
+        RECORDS.write_text(json.dumps({name: records[name] for name in CASES if name in records}, indent=1) + "\n", "utf-8")
+        np.savez_compressed(ARRAYS, **arrays)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or tuple(CASES))

@@ -8,11 +8,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 from flax import nnx
+from typer.testing import CliRunner
 
 import omni
 from omni.checkpoint.adapters import open_adapters
 from omni.checkpoint.safetensors import open_file, open_tensors
+from omni.cli.app import app
 from omni.families import QWEN3, QWEN3_5, QWEN3_OMNI, QWEN3_VL
+from omni.server import run
 from tests.golden import adapters, text_families
 from tests.golden.adapters import CASES, sketch, write_adapters, write_checkpoint
 from tests.golden.load import DATA, relative_error
@@ -272,3 +275,20 @@ def test_directories_that_hold_no_adapter(tmp_path, checkpoints):
         with pytest.raises(omni.CheckpointError) as refused:
             omni.load(checkpoints["qwen3"], adapters=given)
         assert refused.value.code == code
+
+
+# --- commands -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["chat", "--say", "Hi"], ["encode", "a.png"], ["transcribe", "-m", "demo", "a.wav"], ["serve"]])
+def test_commands_merge_adapters(monkeypatch, command):
+    asked = []
+
+    def load(*_, adapters, **__):
+        asked.append(list(adapters))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(omni, "load", load)
+    monkeypatch.setattr(run, "run", lambda load, *_: load())
+    CliRunner().invoke(app, [*command, "--adapter", "one", "--adapter", "two"])
+    assert asked == [["one", "two"]]
