@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from omni.bulk.encode_files import encode_files
     from omni.bulk.search import search
     from omni.chat import Chat
+    from omni.generation.boxes import Box, Point
     from omni.generation.reply import Reply
     from omni.loading import load
     from omni.media.embedding import Embedding
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Access",
     "Audio",
+    "Box",
     "Chat",
     "CheckpointError",
     "Embedding",
@@ -48,6 +50,7 @@ __all__ = [
     "Limits",
     "Model",
     "Piece",
+    "Point",
     "RankedDocument",
     "ReasoningDelta",
     "Reply",
@@ -64,12 +67,14 @@ __all__ = [
 
 # JAX takes most of a second to import: it is loaded when a name that needs it is first used.
 _LAZY = {
+    "Box": "omni.generation.boxes",
     "Chat": "omni.chat",
     "Embedding": "omni.media.embedding",
     "GenerationOptions": "omni.options",
     "Inputs": "omni.prompt.inputs",
     "Model": "omni.model",
     "Piece": "omni.tasks.transcribe",
+    "Point": "omni.generation.boxes",
     "RankedDocument": "omni.tasks.rerank",
     "ReasoningDelta": "omni.prompt.reply_stream",
     "Reply": "omni.generation.reply",

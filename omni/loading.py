@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from encoders.nn.context import in_own_context
 from encoders.nn.kernels import api as kernels
 from encoders.towers import AudioTower, VisionTower
+from omni.checkpoint.adapters import open_adapters, with_adapters
 from omni.checkpoint.config_file import check_token_ids, read_config
 from omni.checkpoint.directory import check_directory, find_directory
 from omni.checkpoint.interruptible import interrupts_as_such
@@ -32,6 +33,7 @@ from omni.checkpoint.load import (
     parameter_shapes,
     without_copies,
 )
+from omni.checkpoint.processor_settings import check_settings, read_settings
 from omni.checkpoint.quantize import check_form
 from omni.checkpoint.quantized import PackedTensor, without_quantization
 from omni.checkpoint.save import Origin
@@ -85,6 +87,7 @@ def load(
     parts: Sequence[str] = PARTS,
     dtype: Any = None,
     quantize: str | None = None,
+    adapters: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     mesh: Mesh | None = None,
     progress: bool | None = None,
     revision: str | None = None,
@@ -108,6 +111,8 @@ def load(
         quantize: "int8" keeps the matrices of all parts as integers of 8 bits with a scale a row, in about half
             the memory of bfloat16; activations stay in `dtype`. Those that files hold so are kept as they are, with
             None too; "off" keeps none. A model of integers can be neither saved nor trained.
+        adapters: directories of LoRA adapters as PEFT writes them, or names on the hub; the sum of several. They are
+            merged into the weights, before these are quantised, and `save` writes the merged weights.
         mesh: devices to spread the weights over, along the mesh's last axis, whatever kinds of axes it has; they lie on
             this very mesh. On the default device when None, also where `jax.set_mesh` has set one.
         progress: show a bar; when None, only for long loads on a terminal.
@@ -138,6 +143,7 @@ def load(
     enable_compilation_cache()
     directory = find_directory(name, revision=revision, offline=offline, check=check)
     check_directory(directory)
+    opened_adapters = open_adapters(adapters, offline, check)
     family, whole = read_config(directory)
     config = dataclasses.replace(
         whole,
@@ -152,10 +158,10 @@ def load(
     stored = without_copies(opened, _tied(family, whole))
     config = without_absent_head(directory, family, config, stored)
     chosen = _dtype(dtype if dtype is not None else _file_dtype(whole, stored))
-    images = _settings(ImageConfig, directory, needed=config.vision is not None)
-    videos = _settings(VideoConfig, directory, needed=config.vision is not None)
-    mel = _settings(MelConfig, directory, needed=config.audio is not None)
-    _check_settings(config, images, videos, mel)
+    images = read_settings(ImageConfig, directory, needed=config.vision is not None)
+    videos = read_settings(VideoConfig, directory, needed=config.vision is not None)
+    mel = read_settings(MelConfig, directory, needed=config.audio is not None)
+    check_settings(config, images, videos, mel)
     raw = read_json(directory / "config.json")
     tokenizer = _tokenizer(directory, whole)
     generation = _generation(directory, raw, whole, tokenizer)
@@ -167,11 +173,16 @@ def load(
     if config != whole:
         elsewhere = _names(family, whole, images, stored) - _names(family, config, images, stored)
     check_tensors(shapes, places, stored, elsewhere)
+    readable = stored
+    if opened_adapters:
+        every = shapes if config == whole else {**parameter_shapes(abstract_parts(whole, images)), **shapes}
+        tied = _tied(family, whole)
+        readable = with_adapters(stored, opened_adapters, family, family.sources(whole), every, places, tied)
     kept = dtype is None and chosen == jnp.bfloat16
     load_parameters(
         model,
         places,
-        stored,
+        readable,
         dtype=chosen,
         keep_float32=kept,
         check_finite=check_finite,
@@ -195,6 +206,7 @@ def load(
             float32=frozenset(name for name, tensor in stored.items() if kept and tensor.dtype == np.float32),
             shapes={path: tuple(leaf.shape) for path, leaf in shapes.items()},
             absent=tuple(part for part in PARTS if getattr(whole, part) is not None and part not in parts),
+            adapters=tuple((adapter.name, adapter.digest) for adapter in opened_adapters),
         ),
         media=MediaEncoder(
             ImageProcessor(images, access=access),
@@ -258,9 +270,6 @@ def _deadline_check(seconds: float | None) -> Callable[[], None]:
     return check
 
 
-C = TypeVar("C", ImageConfig, VideoConfig, MelConfig)
-
-
 def _chosen(parts: Any) -> tuple[str, ...]:
     several = (parts,) if isinstance(parts, str) else tuple(parts) if isinstance(parts, Sequence) else (parts,)
     unknown = [shown(part) for part in several if part not in PARTS]
@@ -268,42 +277,6 @@ def _chosen(parts: Any) -> tuple[str, ...]:
         message = f"parts must be some of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}"
         raise CheckpointError(message, code="bad_option")
     return several
-
-
-def _settings(kind: type[C], directory: Path, *, needed: bool) -> C:
-    """A processor's settings; the defaults where no part needs them."""
-    if not needed:
-        return kind()
-    try:
-        return kind.from_pretrained(directory)
-    except FileNotFoundError as error:
-        raise CheckpointError("no preprocessor_config.json in the checkpoint directory", code="file_missing") from error
-    except OSError as error:
-        message = f"the processor settings cannot be read: {error.strerror or type(error).__name__}"
-        raise CheckpointError(message, code="file_unreadable") from error
-    except (TypeError, ValueError) as error:
-        message = f"the processor settings cannot be used: {error}"
-        raise CheckpointError(message, code="bad_processor_config") from error
-
-
-def _check_settings(config: ModelConfig, images: ImageConfig, videos: VideoConfig, mel: MelConfig) -> None:
-    """Refuses settings that make other inputs than the towers read."""
-    wrong = []
-    if (vision := config.vision) is not None:
-        wanted = {
-            "patch_size": vision.patch_size,
-            "merge_size": vision.spatial_merge_size,
-            "temporal_patch_size": vision.temporal_patch_size,
-        }
-        for kind, settings in (("images", images), ("videos", videos)):
-            for name, size in wanted.items():
-                if getattr(settings, name) != size:
-                    wrong.append(f"{name} of {kind} is {getattr(settings, name)}, and the vision tower's is {size}")
-    if (audio := config.audio) is not None and mel.feature_size != audio.num_mel_bins:
-        wrong.append(f"feature_size is {mel.feature_size}, and the audio tower reads {audio.num_mel_bins} mel bins")
-    if wrong:
-        message = f"the processor settings do not fit config.json: {wrong[0]}"
-        raise CheckpointError(message, code="processor_mismatch", problems=wrong[1:] and wrong)
 
 
 def _tokenizer(directory: Path, config: ModelConfig) -> Tokenizer | None:

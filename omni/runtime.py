@@ -101,6 +101,11 @@ class Runtime:
         return self._origin.config
 
     @property
+    def adapters(self) -> tuple[str, ...]:
+        """The adapters that are merged into the weights, as `omni.load` was given them."""
+        return tuple(name for name, _ in self._origin.adapters)
+
+    @property
     def engine(self) -> Engine:
         """The decoder's engine.
 

@@ -35,6 +35,7 @@ PATTERNS = {
         r"test_template\.py::test_no_text_becomes_a_control_token\[stripping\]",
         r"test_save\.py::test_every_form_of_a_directory\[options[12]\]",
         r"test_load\.py::test_every_form_of_a_directory\[options[1-9]\]",
+        r"test_adapters\.py::test_weights_are_those.*\[(next|qwen3_5|vl|one_of_the_experts)\]",
     ),
     "faults in the same stage as another": (
         r"test_verify_faults\.py.*\[(experts_not_normalised|rope_theta|channels_swapped|norm_epsilon|scores_in_bfloat16|table_in_bfloat16"
@@ -47,6 +48,10 @@ PATTERNS = {
         r"test_training\.py::test_(media_are_encoded|a_batch_is_read.*by towers)",
         r"test_text_families_hybrid\.py::test_the_gradient",
         r"test_cli\.py::test_train$",
+    ),
+    "servers of several processes, and ones that are killed": (
+        r"test_workers\.py::test_(two_processes|a_model_that_no_process)",
+        r"test_server_faults\.py",
     ),
     "stages that the runner treats like others": (r"benchmarks/test_stages\.py.*\[(video|start|vision)",),
 }

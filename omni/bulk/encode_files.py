@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from omni.bulk.file_sink import FileSink, plan
-from omni.bulk.fingerprint import checkpoint_fingerprint, weights_fingerprint
+from omni.bulk.fingerprint import checkpoint_fingerprint, model_fingerprint
 from omni.bulk.items import Item, Listing, sources_of
 from omni.bulk.manifest import Manifest, Part, Shard, key_of
 from omni.bulk.pipeline import Reader, encode_parts
@@ -148,7 +148,7 @@ def encode_files(
     settings = {
         "format": format,
         "checkpoint": checkpoint_fingerprint(directory),
-        "weights": weights_fingerprint(model.parts) if isinstance(model, Model) else None,
+        "weights": model_fingerprint(model) if isinstance(model, Model) else None,
         "model_dtype": model_dtype,
         "pooling": recipe,
         "instruction": instruction,
@@ -212,7 +212,7 @@ def _to_files(job: _Job, listing: Listing, out: Path, shard: Shard, overwrite: b
         raise InputError("nothing_to_encode", "no files were given, or the folders hold none")
     fingerprint = f"{checkpoint_fingerprint(job.directory)} {job.model_dtype or 'own dtype'}"
     if isinstance(job.model, Model):
-        fingerprint += f" {weights_fingerprint(job.model.parts)}"
+        fingerprint += f" {model_fingerprint(job.model)}"
     todo = jobs if overwrite else [one for one in jobs if not one.is_current(fingerprint)]
     summary = Summary(items=len(jobs), there=len(jobs) - len(todo))
     if todo:

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from flax import nnx
 
+from omni.model import Model
+
 # Of a weight file the header is read, and blocks spread evenly over the rest: training changes weights everywhere, and
 # whole files would take minutes.
 _BLOCK, _BLOCKS = 1 << 16, 64
@@ -43,6 +45,13 @@ def source_fingerprint(source: str) -> str:
     except (OSError, ValueError):
         pass
     return hashlib.sha256(os.fsencode(source)).hexdigest()
+
+
+def model_fingerprint(model: Model) -> str:
+    """Return a digest of the weights that a model has in memory, and of the adapters that are merged into them."""
+    digest = weights_fingerprint(model.parts)
+    merged = " ".join(adapter for _, adapter in model._origin.adapters)
+    return hashlib.sha256(f"{digest} {merged}".encode()).hexdigest() if merged else digest
 
 
 def weights_fingerprint(parts: nnx.Module) -> str:

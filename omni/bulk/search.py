@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from omni.bulk.fingerprint import checkpoint_fingerprint, weights_fingerprint
+from omni.bulk.fingerprint import checkpoint_fingerprint, model_fingerprint
 from omni.bulk.manifest import read_settings, shards_of
 from omni.bulk.storage import extra
 from omni.bulk.table_rows import vectors_of
@@ -194,7 +194,7 @@ def _loaded(model: Any, settings: dict[str, Any], limits: Limits | None, sources
     parts = ("vision", "audio", "text") if settings["pooling"] == "embed" else ("vision", "audio")
     if not isinstance(name, Model):
         name = load(name, parts=parts, dtype=settings["model_dtype"], limits=limits, sources=sources)
-    if settings["weights"] not in (None, weights_fingerprint(name.parts)):
+    if settings["weights"] not in (None, model_fingerprint(name)):
         raise InputError(
             "other_model", "the table was made by a loaded model whose weights are not these: hand it over"
         )

@@ -147,8 +147,8 @@ def _check(directory: Path) -> None:
             if what is not None:
                 raise CheckpointError(f"{name} is {what[1]}", code=what[0])
     if (directory / "adapter_config.json").is_file():
-        message = "the directory holds an adapter of PEFT (LoRA), not a whole model; merge it into its base model"
-        raise CheckpointError(f"{message} (`merge_and_unload`), save that, and load it", code="adapter")
+        message = "the directory holds an adapter of PEFT (LoRA), not a whole model"
+        raise CheckpointError(f"{message}; load its base model, with adapters= this directory", code="adapter")
     if (directory / "model_index.json").is_file() and not (directory / "config.json").is_file():
         message = "the directory holds a pipeline of diffusers (model_index.json), which makes pictures and is no chat"
         raise CheckpointError(f"{message} model; it is not supported", code="diffusers")

@@ -19,20 +19,21 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from encoders.nn.weights import Quantized
+from omni.checkpoint.adapted import AdaptedTensor
 from omni.checkpoint.interruptible import call
 from omni.checkpoint.quantize import is_fast, is_matrix, quantized
 from omni.checkpoint.quantized import Method, PackedTensor, read_method
-from omni.checkpoint.safetensors import FLOATS, PACKED, StoredTensor, open_tensors
+from omni.checkpoint.safetensors import FLOATS, PACKED, StoredTensor, is_finite, open_tensors
 from omni.checkpoint.sharding import partition_spec
 from omni.errors import CheckpointError
 from omni.families import Family, Source
 
 Tensor = StoredTensor | PackedTensor
+Readable = Tensor | AdaptedTensor
 # Loads under about a second show no bar.
 _SILENT_BYTES = 1 << 30
 # Copied to the device in a tenth of a second or so.
 _LONG_COPY = 1 << 28
-_CHECKED_AT_ONCE = 1 << 20
 
 
 def parameter_shapes(model: nnx.Module) -> dict[str, jax.ShapeDtypeStruct]:
@@ -135,7 +136,7 @@ def _equal(left: Tensor, right: Tensor) -> bool:
 def load_parameters(
     model: nnx.Module,
     sources: Mapping[str, Source],
-    stored: Mapping[str, Tensor],
+    stored: Mapping[str, Readable],
     *,
     dtype: jnp.dtype,
     keep_float32: bool = False,
@@ -214,7 +215,7 @@ class _Reader:
         not_finite: names in the files of the tensors among those read that hold a NaN or an infinity.
     """
 
-    def __init__(self, stored: Mapping[str, Tensor], check_finite: bool):
+    def __init__(self, stored: Mapping[str, Readable], check_finite: bool):
         self._stored, self._check_finite = stored, check_finite
         self.not_finite: set[str] = set()
 
@@ -229,11 +230,11 @@ class _Reader:
         whole = np.empty(shape, dtype)
         for name, place, _ in pieces:
             tensor = self._stored[name]
-            if isinstance(tensor, PackedTensor):
+            if isinstance(tensor, StoredTensor):
+                whole[place] = self._piece(source, name, dtype)
+            else:
                 self._check(tensor)
                 tensor.fill(source.turned(whole[place]))
-            else:
-                whole[place] = self._piece(source, name, dtype)
         return whole
 
     def integers(
@@ -285,10 +286,10 @@ class _Reader:
         tensor.fill(array)
         return source.turned(array)
 
-    def _check(self, tensor: Tensor) -> None:
+    def _check(self, tensor: Readable) -> None:
         if not self._check_finite:
             return
-        if isinstance(tensor, PackedTensor):
+        if not isinstance(tensor, StoredTensor):
             self.not_finite.update(tensor.not_finite())
         elif not is_finite(tensor.array):
             self.not_finite.add(tensor.name)
@@ -296,22 +297,3 @@ class _Reader:
 
 def _spread(array: np.ndarray, mesh: Mesh, spec: PartitionSpec) -> jax.Array:
     return jax.make_array_from_callback(array.shape, NamedSharding(mesh, spec), lambda index: array[index])
-
-
-def is_finite(array: np.ndarray) -> bool:
-    """Whether no weight is NaN or infinite, told without a copy.
-
-    The bits of a floating number order as whole numbers do, so that one comparison with the greatest of each sign is
-    enough. Piece by piece, which stay in the cache, and between which Ctrl-C is answered.
-    """
-    signed, unsigned = {2: (np.int16, np.uint16), 4: (np.int32, np.uint32)}[array.dtype.itemsize]
-    infinity = int(np.asarray(np.inf, array.dtype).view(signed))
-    flat = array.reshape(-1)
-    for start in range(0, flat.size, _CHECKED_AT_ONCE):
-        piece = flat[start : start + _CHECKED_AT_ONCE]
-        if piece.view(signed).max() >= infinity:
-            return False
-        # Of negative numbers those from minus infinity on are the greatest; of positive ones none comes so far.
-        if piece.view(unsigned).max() >= infinity + (1 << (8 * array.dtype.itemsize - 1)):
-            return False
-    return True

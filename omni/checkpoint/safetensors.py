@@ -37,6 +37,7 @@ PACKED = {
 # A hundred thousand tensors take some ten megabytes.
 _HEADER = JSONLimits(bytes=32 << 20, depth=4, values=4_000_000, digits=20)
 _MOST_AXES = 32
+_CHECKED_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,16 +225,41 @@ def _check_cover(file: str, tensors: Mapping[str, StoredTensor], size: int) -> N
         raise CheckpointError(f"{file} contradicts itself: {what}", code="bad_safetensors")
 
 
-def write_tensors(path: Path, layout: Mapping[str, jax.ShapeDtypeStruct], arrays: Iterable[np.ndarray]) -> None:
+def is_finite(array: np.ndarray) -> bool:
+    """Whether no weight is NaN or infinite, told without a copy.
+
+    The bits of a floating number order as whole numbers do, so that one comparison with the greatest of each sign is
+    enough. Piece by piece, which stay in the cache, and between which Ctrl-C is answered.
+    """
+    signed, unsigned = {2: (np.int16, np.uint16), 4: (np.int32, np.uint32)}[array.dtype.itemsize]
+    infinity = int(np.asarray(np.inf, array.dtype).view(signed))
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, _CHECKED_AT_ONCE):
+        piece = flat[start : start + _CHECKED_AT_ONCE]
+        if piece.view(signed).max() >= infinity:
+            return False
+        # Of negative numbers those from minus infinity on are the greatest; of positive ones none comes so far.
+        if piece.view(unsigned).max() >= infinity + (1 << (8 * array.dtype.itemsize - 1)):
+            return False
+    return True
+
+
+def write_tensors(
+    path: Path,
+    layout: Mapping[str, jax.ShapeDtypeStruct],
+    arrays: Iterable[np.ndarray],
+    notes: Mapping[str, str] | None = None,
+) -> None:
     """Writes one file; each array is asked for when those before it have been written.
 
     Args:
         path: a file that does not exist yet.
         layout: tensor name -> shape and dtype.
         arrays: the tensors, in the order of `layout`.
+        notes: texts by name, for people.
     """
     codes = {dtype: code for code, dtype in PACKED.items()}
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **(notes or {})}}
     at = 0
     for name, leaf in layout.items():
         end = at + leaf.size * leaf.dtype.itemsize

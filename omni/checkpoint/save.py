@@ -68,6 +68,7 @@ class Origin:
         shapes: parameter path -> its shape in the files.
         absent: parts that were not loaded.
         float32: canonical names of tensors that files of bfloat16 hold, and that are kept, in float32.
+        adapters: name and digest of each adapter that was merged into the weights.
     """
 
     directory: Path
@@ -78,6 +79,7 @@ class Origin:
     shapes: Mapping[str, tuple[int, ...]]
     absent: tuple[str, ...]
     float32: frozenset[str] = frozenset()
+    adapters: tuple[tuple[str, str], ...] = ()
 
 
 @in_own_context
@@ -223,15 +225,21 @@ def _write_weights(directory: Path, shards: list[Shard], parameters: Mapping[str
     with tqdm(total=total, unit="B", unit_scale=True, desc="saving weights", disable=silent) as bar:
         arrays = _read(parameters, origin, bar)
         if len(shards) == 1:
-            write_tensors(directory / "model.safetensors", shards[0], arrays)
+            write_tensors(directory / "model.safetensors", shards[0], arrays, _notes(origin))
             return
         weight_map: dict[str, str] = {}
         for i, shard in enumerate(shards, start=1):
             file = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
-            write_tensors(directory / file, shard, islice(arrays, len(shard)))
+            write_tensors(directory / file, shard, islice(arrays, len(shard)), _notes(origin))
             weight_map |= dict.fromkeys(shard, file)
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
     _write_json(directory / "model.safetensors.index.json", index)
+
+
+def _notes(origin: Origin) -> dict[str, str]:
+    """What the files tell of the adapters in their weights: the last part of each name, and the digest."""
+    merged = [f"{Path(name).name} sha256:{digest}" for name, digest in origin.adapters]
+    return {"merged_adapters": ", ".join(merged)} if merged else {}
 
 
 def _read(parameters: Mapping[str, jax.Array], origin: Origin, bar: Any) -> Iterator[np.ndarray]:

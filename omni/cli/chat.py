@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from omni.cli.common import Dtype, Media, ModelName, notes_last
+from omni.cli.common import Adapters, Dtype, Media, ModelName, notes_last
 from omni.errors import InputError
 
 
@@ -19,11 +19,13 @@ def chat(
     temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
     dtype: Dtype = None,
+    adapter: Adapters = None,
 ) -> None:
     """Talk with a model about images, audio and video."""
     import omni
 
-    talk = omni.load(model, dtype=dtype).chat(system, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    loaded = omni.load(model, dtype=dtype, adapters=adapter or ())
+    talk = loaded.chat(system, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     waiting = list(media or [])
     if message is not None:
         _answer(talk, message, waiting)

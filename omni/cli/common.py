@@ -10,6 +10,10 @@ import typer
 
 ModelName = Annotated[str, typer.Option("--model", "-m", help="demo, a checkpoint directory, or a name on the hub.")]
 Dtype = Annotated[str | None, typer.Option(help="float32 or bfloat16; the checkpoint's own when not given.")]
+Adapters = Annotated[
+    list[str] | None,
+    typer.Option("--adapter", help="Merge a LoRA adapter, a directory of PEFT, into the weights; again for more."),
+]
 Media = Annotated[list[str] | None, typer.Argument(help="Images, audio, videos: paths, URLs or data URIs.")]
 
 

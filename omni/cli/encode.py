@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from omni.cli.common import Dtype, ModelName
+from omni.cli.common import Adapters, Dtype, ModelName
 from omni.errors import printable
 
 _MOST_LINES = 100
@@ -32,6 +32,7 @@ def encode(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that decode; one a core by default.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Encode again what files are there of already.")] = False,
     dtype: Dtype = None,
+    adapter: Adapters = None,
 ) -> None:
     """Encode media and texts to safetensors files, or to one table.
 
@@ -40,8 +41,9 @@ def encode(
     """
     import omni
 
+    loaded = omni.load(model, dtype=dtype, adapters=adapter) if adapter else model
     options: dict[str, Any] = {
-        "format": format, "model": model, "model_dtype": dtype, "column": column, "text": text, "id_column": id_column,
+        "format": format, "model": loaded, "model_dtype": dtype, "column": column, "text": text, "id_column": id_column,
         "pooling": pooling, "instruction": instruction, "dtype": vector_dtype, "tokens": tokens, "shard": shard,
         "batch_size": batch_size, "workers": workers, "overwrite": overwrite,
     }  # fmt: skip

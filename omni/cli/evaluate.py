@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from omni.cli.common import Dtype, notes_last
+from omni.cli.common import Adapters, Dtype, notes_last
 from omni.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def evaluate(
     show_wrong: Annotated[int, typer.Option(min=0, help="Print this many of the wrong answers.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="How many answers are decoded together.")] = 16,
     dtype: Dtype = None,
+    adapter: Adapters = None,
 ) -> None:
     """Ask a model for every answer in a file, and count those that it gives word for word.
 
@@ -44,7 +45,7 @@ def evaluate(
         if not data.exists():
             raise InputError("no_data", f"{model} comes without a heldout.zip: name a file of conversations")
     records = read_records(data)
-    loaded = omni.load(model, dtype=dtype)
+    loaded = omni.load(model, dtype=dtype, adapters=adapter or ())
     total, right, results = sum(len(turns(record.messages)) for record in records), 0, []
     with (
         notes_last(),

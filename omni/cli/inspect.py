@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from omni.cli.common import Media, ModelName, folder
+from omni.cli.common import Adapters, Media, ModelName, folder
 from omni.errors import InputError
 
 
@@ -18,6 +18,7 @@ def inspect(
     audio: Annotated[bool, typer.Option("--audio", help="Read the audio of videos as well.")] = False,
     html: Annotated[bool, typer.Option("--html", help="Write one page with every picture, index.html.")] = False,
     dark: Annotated[bool, typer.Option("--dark", help="Draw on dark paper; a page has both.")] = False,
+    adapter: Adapters = None,
 ) -> None:
     """Draw what the model sees: patches, spectrograms, frames, the token layout, how alike the media are."""
     import omni
@@ -32,7 +33,7 @@ def inspect(
             raise
         raise InputError("no_matplotlib", 'drawing needs more: pip install "omni-jax[draw]"') from None
 
-    loaded = omni.load(model)
+    loaded = omni.load(model, adapters=adapter or ())
     folder(out)
     drawn = pictures(loaded, media, question, audio)
     if html:

@@ -1,11 +1,12 @@
 """`omni serve`: a model behind OpenAI's interface, and a page to talk to it."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from omni.cli.common import Dtype
+from omni.cli.common import Adapters, Dtype
 from omni.errors import InputError
 
 
@@ -19,6 +20,7 @@ def serve(
     api_key_file: Annotated[Path | None, typer.Option(help="A file of API keys, one a line.")] = None,
     name: Annotated[str | None, typer.Option(help="What the model is called in requests.")] = None,
     dtype: Dtype = None,
+    adapter: Adapters = None,
     quantize: Annotated[str | None, typer.Option(help="int8 keeps weights in half the memory of bfloat16.")] = None,
     max_batch: Annotated[int, typer.Option(min=1, max=256, help="Most replies written at the same time.")] = 16,
     max_queue: Annotated[int, typer.Option(min=0, help="Most requests that wait beyond those.")] = 64,
@@ -35,6 +37,7 @@ def serve(
     warm_up: Annotated[
         bool | None, typer.Option(help="Compile every program before it is ready; all but the demo do.")
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes behind the port, one for each GPU.")] = 1,
     dimensions: Annotated[
         list[int] | None, typer.Option(help="A length that embeddings may be cut to, where the checkpoint tells none.")
     ] = None,
@@ -71,8 +74,13 @@ def serve(
         warm_up=model != "demo" if warm_up is None else warm_up,
         trained_dimensions=tuple(sorted(dimensions or ())),
     )
-
-    def load() -> omni.Model:
-        return omni.load(model, dtype=dtype, quantize=quantize, limits=settings.limits, sources=settings.sources)
-
-    run(load, settings, port)
+    load = partial(
+        omni.load,
+        model,
+        dtype=dtype,
+        quantize=quantize,
+        adapters=tuple(adapter or ()),
+        limits=settings.limits,
+        sources=settings.sources,
+    )
+    run(load, settings, port, workers)

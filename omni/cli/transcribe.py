@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from omni.cli.common import Dtype
+from omni.cli.common import Adapters, Dtype
 from omni.errors import InputError, printable
 
 
@@ -18,6 +18,7 @@ def transcribe(
     stretch_seconds: Annotated[float | None, typer.Option(help="Longest stretch that is read at once.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Most stretches that are read together.")] = 8,
     dtype: Dtype = None,
+    adapter: Adapters = None,
 ) -> None:
     """Transcribe audio of any length, one line for each file.
 
@@ -26,7 +27,7 @@ def transcribe(
     import omni
     from omni.tasks.transcribe import Transcriber
 
-    loaded = omni.load(model, parts=("audio", "text"), dtype=dtype)
+    loaded = omni.load(model, parts=("audio", "text"), dtype=dtype, adapters=adapter or ())
     transcriber = Transcriber(loaded, language, context, stretch_seconds, None, batch_size, None)
     failed = False
     for source, result in zip(audio, transcriber.run(audio), strict=True):

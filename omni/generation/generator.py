@@ -104,7 +104,7 @@ class Generator:
         text = None
         if self._tokenizer is not None:
             text = TextStream(self._tokenizer, stop, whole_characters=constraint is not None)
-        ticket = Ticket(self.dispatcher, task, text, inputs.reply_format)
+        ticket = Ticket(self.dispatcher, task, text, inputs.reply_format, inputs.pictures)
         self.dispatcher.submit(task, wait=wait)
         return ticket
 

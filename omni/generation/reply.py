@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from omni.generation import boxes
+from omni.generation.boxes import Box, Point
 from omni.generation.scheduler import TokenLogprobs
+from omni.media.pictures import NO_PICTURES, Coordinates, Pictures
 from omni.prompt.tool_calls import ToolCall
 from processors.notebook import shown, table
 
@@ -40,6 +43,7 @@ class Reply:
         reasoning: what the model thought before it answered; None when it did not.
         tool_calls: what it asks to be called, where `tools` were declared.
         raw_text: all that it wrote, thoughts and calls in the checkpoint's own form.
+        pictures: the images of the conversation, for `boxes` and `points`.
     """
 
     text: str
@@ -50,6 +54,7 @@ class Reply:
     reasoning: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     raw_text: str = field(default="", repr=False)
+    pictures: Pictures = field(default=NO_PICTURES, repr=False, compare=False)
 
     @property
     def message(self) -> dict[str, Any]:
@@ -60,6 +65,30 @@ class Reply:
         if self.tool_calls:
             message["tool_calls"] = [call.to_message() for call in self.tool_calls]
         return message
+
+    def boxes(self, image: Any, coordinates: Coordinates = "relative") -> tuple[Box, ...]:
+        """The boxes that the model wrote, as JSON with `bbox_2d` or in Qwen's markers; what does not parse is left out.
+
+        Args:
+            image: the image of the conversation that they are of, as it was given there.
+            coordinates: that the model writes: "relative", from 0 to 1000, as Qwen3-VL, Qwen3.5 and Qwen3-Omni do; or
+                "pixels" of the resized image, as Qwen2.5-VL does.
+
+        Returns:
+            Boxes in pixels of the image, upright as its EXIF orientation says; empty where there are none.
+
+        Raises:
+            InputError: `image_not_there`, the conversation has no such image; or it cannot be read.
+        """
+        return boxes.boxes(self.text, self.pictures.frame(image, coordinates))
+
+    def points(self, image: Any, coordinates: Coordinates = "relative") -> tuple[Point, ...]:
+        """The points that the model wrote, as JSON with `point_2d` or in Qwen's markers; arguments as in `boxes`.
+
+        Raises:
+            InputError: `image_not_there`, the conversation has no such image; or it cannot be read.
+        """
+        return boxes.points(self.text, self.pictures.frame(image, coordinates))
 
     @shown
     def _repr_html_(self) -> str:

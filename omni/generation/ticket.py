@@ -10,6 +10,7 @@ from omni.generation.dispatcher import Dispatcher
 from omni.generation.reply import Reply, Usage
 from omni.generation.scheduler import Task, TokenLogprobs
 from omni.generation.text_stream import TextStream
+from omni.media.pictures import NO_PICTURES, Pictures
 from omni.prompt.reply_stream import PLAIN, Delta, ReplyFormat, ReplyStream
 
 _T = TypeVar("_T")
@@ -26,10 +27,19 @@ class Ticket:
         task: what runs; its `on_token` becomes the ticket's.
         text: makes text of tokens; None without a tokenizer.
         format: what the reply may hold beside text.
+        pictures: the images of the conversation.
     """
 
-    def __init__(self, dispatcher: Dispatcher, task: Task, text: TextStream | None, format: ReplyFormat = PLAIN):
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        task: Task,
+        text: TextStream | None,
+        format: ReplyFormat = PLAIN,
+        pictures: Pictures = NO_PICTURES,
+    ):
         self._dispatcher, self._task, self._text = dispatcher, task, text
+        self._pictures = pictures
         self._parts = ReplyStream(format)
         self._pieces: deque[str] = deque()
         self._deltas: deque[Delta] = deque()
@@ -84,7 +94,8 @@ class Ticket:
         logprobs = None if task.sampling.logprobs is None else tuple(task.logprobs)
         reason = "tool_calls" if parts.tool_calls and task.finish_reason == "stop" else task.finish_reason
         calls = tuple(parts.tool_calls)
-        return Reply(parts.text, list(task.reply), reason, usage, logprobs, parts.reasoning or None, calls, raw)
+        thoughts = parts.reasoning or None
+        return Reply(parts.text, list(task.reply), reason, usage, logprobs, thoughts, calls, raw, self._pictures)
 
     def cancel(self) -> None:
         """End it; what was written so far has been given to who iterates."""

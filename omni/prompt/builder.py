@@ -12,6 +12,7 @@ from omni.errors import InputError
 from omni.media.cache import MediaCache, SaltedCache
 from omni.media.embedding import Embedding
 from omni.media.encoder import Features, MediaEncoder
+from omni.media.pictures import Pictures
 from omni.prompt.inputs import Inputs, check_kind, check_media, from_layout, media_layout, placeholders
 from omni.prompt.layout import Layout, MediaLayout
 from omni.prompt.messages import Parsed, is_token_ids, parse
@@ -113,7 +114,8 @@ class PromptBuilder:
             layout = self.lay_out(prompt_ids, [media_layout(embedding) for embedding in embeddings])
             vocabulary = None if self.config.text is None else self.config.text.vocab_size
             ready = from_layout(layout, embeddings, rendered.plain, prompt_ids, vocabulary)
-            inputs.append(replace(ready, reply_format=reply_format))
+            pictures = Pictures.of(embeddings, encoder.image.config, access.of_call())
+            inputs.append(replace(ready, reply_format=reply_format, pictures=pictures))
         return inputs
 
     def lay_out(self, prompt_ids: Sequence[int], media: Sequence[MediaLayout]) -> Layout:

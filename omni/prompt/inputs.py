@@ -10,6 +10,7 @@ from jaxtyping import Float, Int32, Integer
 from omni.config import Kind, ModelConfig
 from omni.errors import InputError
 from omni.media.embedding import Embedding
+from omni.media.pictures import NO_PICTURES, Pictures
 from omni.prompt.layout import Layout, MediaLayout, Span
 from omni.prompt.reply_stream import PLAIN, ReplyFormat
 from omni.prompt.sequence import Overlay, Prompt
@@ -30,6 +31,7 @@ class Inputs:
         prompt_ids: its tokens, each medium one placeholder.
         cache_salt: what was read of these is used again only for inputs of the same salt.
         reply_format: what a reply may hold beside text.
+        pictures: the images among the media, as a reply's coordinates refer to them.
     """
 
     token_ids: Int32[np.ndarray, "tokens"]
@@ -41,6 +43,7 @@ class Inputs:
     prompt_ids: tuple[int, ...] = ()
     cache_salt: str = ""
     reply_format: ReplyFormat = PLAIN
+    pictures: Pictures = NO_PICTURES
 
     @classmethod
     def from_token_ids(

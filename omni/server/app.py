@@ -1,7 +1,8 @@
 """The application: what answers at which address."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import resources
 from typing import Any
 
@@ -120,13 +121,19 @@ ROUTES = (
 _OPEN_PATHS = frozenset(("/health", "/ready", "/openapi.json", *_PAGE))
 
 
-def build_app(load: Callable[[], Model], settings: ServerSettings, failed: Callable[[], None]) -> tuple[App, Service]:
+def build_app(
+    load: Callable[[], Model],
+    settings: ServerSettings,
+    failed: Callable[[], None],
+    started: Callable[[Service], Awaitable[None]] | None = None,
+) -> tuple[App, Service]:
     """The ASGI application of one model, and the service behind it.
 
     Args:
         load: makes the model; called in a thread once the application has started.
         settings: of the operator.
         failed: called where the model cannot be loaded.
+        started: awaited before connections are taken, while the model is loaded.
     """
     service = Service(load, settings)
     counted = Metrics(lambda: service.waiting, lambda: service.running)
@@ -134,7 +141,11 @@ def build_app(load: Callable[[], Model], settings: ServerSettings, failed: Calla
     @contextlib.asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
         service.start(failed)
+        if started is not None:
+            await started(service)
+        telling = asyncio.ensure_future(counted.keep_telling())
         yield
+        telling.cancel()
         service.close()
 
     router = Router(ROUTES, redirect_slashes=False, default=_nothing, lifespan=lifespan)

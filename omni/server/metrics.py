@@ -1,8 +1,11 @@
-"""What is counted, for Prometheus."""
+"""What is counted, for Prometheus; the sums of all processes where several serve."""
 
+import asyncio
+import os
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -14,6 +17,8 @@ class Metrics:
         waiting: tells how many requests wait for a row.
         running: tells how many have one.
     """
+
+    _SECONDS_BETWEEN = 1.0
 
     def __init__(self, waiting: Callable[[], float], running: Callable[[], float]):
         self._registry = registry = CollectorRegistry()
@@ -29,8 +34,16 @@ class Metrics:
         )
         for kind in ("prompt", "cached", "completion"):
             self.tokens.labels(kind)
-        Gauge("omni_requests_waiting", "Requests that wait for a row.", registry=registry).set_function(waiting)
-        Gauge("omni_requests_running", "Requests that have a row.", registry=registry).set_function(running)
+        # prometheus-client writes counts to files where this is set, before it is imported, and adds them up.
+        self._is_shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        mode = "livesum" if self._is_shared else "all"
+        wait = Gauge(
+            "omni_requests_waiting", "Requests that wait for a row.", multiprocess_mode=mode, registry=registry
+        )
+        run = Gauge("omni_requests_running", "Requests that have a row.", multiprocess_mode=mode, registry=registry)
+        self._now = ((wait, waiting), (run, running))
+        for gauge, tell in self._now if not self._is_shared else ():
+            gauge.set_function(tell)
 
     def count(self, prompt: int, cached: int, completion: int) -> None:
         """Add the tokens of one reply."""
@@ -39,4 +52,20 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of it, as Prometheus reads it."""
-        return generate_latest(self._registry)
+        if not self._is_shared:
+            return generate_latest(self._registry)
+        self.tell()
+        every = CollectorRegistry()
+        MultiProcessCollector(every)
+        return generate_latest(every)
+
+    def tell(self) -> None:
+        """Write down for other processes what waits and runs in this one."""
+        for gauge, tell in self._now:
+            gauge.set(tell())
+
+    async def keep_telling(self) -> None:
+        """Do so for as long as others may ask."""
+        while self._is_shared:
+            self.tell()
+            await asyncio.sleep(self._SECONDS_BETWEEN)
