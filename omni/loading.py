@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ from omni.checkpoint.load import (
     parameter_shapes,
     without_copies,
 )
+from omni.checkpoint.processor_settings import read_processor_settings
 from omni.checkpoint.quantize import check_form
 from omni.checkpoint.quantized import PackedTensor, without_quantization
 from omni.checkpoint.save import Origin
@@ -52,10 +53,8 @@ from processors import (
     ImageProcessor,
     Limits,
     Sources,
-    VideoConfig,
     VideoProcessor,
 )
-from processors import AudioConfig as MelConfig
 
 kernels.enabled = os.environ.get("OMNI_KERNELS") != "0"  # encoders know nothing of the environment
 
@@ -152,10 +151,7 @@ def load(
     stored = without_copies(opened, _tied(family, whole))
     config = without_absent_head(directory, family, config, stored)
     chosen = _dtype(dtype if dtype is not None else _file_dtype(whole, stored))
-    images = _settings(ImageConfig, directory, needed=config.vision is not None)
-    videos = _settings(VideoConfig, directory, needed=config.vision is not None)
-    mel = _settings(MelConfig, directory, needed=config.audio is not None)
-    _check_settings(config, images, videos, mel)
+    images, videos, mel = read_processor_settings(directory, config)
     raw = read_json(directory / "config.json")
     tokenizer = _tokenizer(directory, whole)
     generation = _generation(directory, raw, whole, tokenizer)
@@ -258,9 +254,6 @@ def _deadline_check(seconds: float | None) -> Callable[[], None]:
     return check
 
 
-C = TypeVar("C", ImageConfig, VideoConfig, MelConfig)
-
-
 def _chosen(parts: Any) -> tuple[str, ...]:
     several = (parts,) if isinstance(parts, str) else tuple(parts) if isinstance(parts, Sequence) else (parts,)
     unknown = [shown(part) for part in several if part not in PARTS]
@@ -268,42 +261,6 @@ def _chosen(parts: Any) -> tuple[str, ...]:
         message = f"parts must be some of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}"
         raise CheckpointError(message, code="bad_option")
     return several
-
-
-def _settings(kind: type[C], directory: Path, *, needed: bool) -> C:
-    """A processor's settings; the defaults where no part needs them."""
-    if not needed:
-        return kind()
-    try:
-        return kind.from_pretrained(directory)
-    except FileNotFoundError as error:
-        raise CheckpointError("no preprocessor_config.json in the checkpoint directory", code="file_missing") from error
-    except OSError as error:
-        message = f"the processor settings cannot be read: {error.strerror or type(error).__name__}"
-        raise CheckpointError(message, code="file_unreadable") from error
-    except (TypeError, ValueError) as error:
-        message = f"the processor settings cannot be used: {error}"
-        raise CheckpointError(message, code="bad_processor_config") from error
-
-
-def _check_settings(config: ModelConfig, images: ImageConfig, videos: VideoConfig, mel: MelConfig) -> None:
-    """Refuses settings that make other inputs than the towers read."""
-    wrong = []
-    if (vision := config.vision) is not None:
-        wanted = {
-            "patch_size": vision.patch_size,
-            "merge_size": vision.spatial_merge_size,
-            "temporal_patch_size": vision.temporal_patch_size,
-        }
-        for kind, settings in (("images", images), ("videos", videos)):
-            for name, size in wanted.items():
-                if getattr(settings, name) != size:
-                    wrong.append(f"{name} of {kind} is {getattr(settings, name)}, and the vision tower's is {size}")
-    if (audio := config.audio) is not None and mel.feature_size != audio.num_mel_bins:
-        wrong.append(f"feature_size is {mel.feature_size}, and the audio tower reads {audio.num_mel_bins} mel bins")
-    if wrong:
-        message = f"the processor settings do not fit config.json: {wrong[0]}"
-        raise CheckpointError(message, code="processor_mismatch", problems=wrong[1:] and wrong)
 
 
 def _tokenizer(directory: Path, config: ModelConfig) -> Tokenizer | None:
