@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-exhaustive check page coverage mutants lint format types docs samples notebooks bench clean
+.PHONY: help demo test test-exhaustive check page ray coverage mutants lint format types docs samples notebooks bench clean
 
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ test-exhaustive: $(VENV)/.with-test  ## Run the tests that make test leaves out:
 
 check: $(VENV)/.with-test  ## Try the corpus, 20,000 mutants, bombs and properties; print how it went.
 	$(BIN)/python -m tests.reliability.check $(ARGS)
+
+ray: $(VENV)/.with-ray-test  ## Encode on a Ray cluster of two nodes on this machine, and end a worker and a node; embed with Daft.
+	$(BIN)/python -m pytest -q -m "" tests/omni/bulk/test_ray.py $(ARGS)
+	$(BIN)/python samples/embed_with_daft.py "samples/*.jpg" out/daft
 
 coverage: $(VENV)/.with-coverage  ## Run every test and print which lines none has run.
 	mkdir -p out/coverage && rm -f out/coverage/data*

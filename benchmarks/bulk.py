@@ -1,12 +1,14 @@
 """Bulk encoding and search: throughput and memory, kills, bad files, recall and precision, each by its own name.
 
     python -m benchmarks.bulk throughput [--images 10000] [--clips 1000] [--workers 2]
+    python -m benchmarks.bulk full [--images 60]
     python -m benchmarks.bulk kills [--images 1000] [--kills 10]
     python -m benchmarks.bulk bad [--images 2000] [--bad 200]
     python -m benchmarks.bulk search [--vectors 10000]
     python -m benchmarks.bulk index [--vectors 10000]
 
-All but the last with the demo checkpoint; media are made in a temporary folder, and jobs run in processes of their own.
+All but `full` and `index` with the demo checkpoint, `full` with the towers of Qwen3-Omni-30B-A3B, random and in float32
+(4.6 GB on the disk). Media are made in a temporary folder, and jobs run in processes of their own.
 """
 
 import argparse
@@ -30,6 +32,8 @@ import soundfile
 from PIL import Image, ImageFilter
 
 import omni
+from benchmarks.checkpoints import OMNI, write
+from benchmarks.stages.vision import tower_config
 from omni.bulk.items import Item
 from omni.bulk.manifest import Manifest, Shard
 from omni.bulk.results import Result
@@ -104,9 +108,9 @@ def table(out: Path) -> pa.Table:
     return pa.concat_tables([pq.read_table(path) for path in sorted(out.glob("part-*.parquet"))])
 
 
-def alone(folder: Path, count: int) -> tuple[float, float]:
+def alone(folder: Path, count: int, checkpoint: str) -> tuple[float, float]:
     """Processor seconds an item of preprocessing, and of encoding, each alone in this process, all compiled before."""
-    model = omni.load("demo", parts=("vision", "audio"))
+    model = omni.load(checkpoint, parts=("vision", "audio"))
     media = model.media
     processors = Processors(media.image.config, media.video.config, media.audio.config)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -123,14 +127,25 @@ def alone(folder: Path, count: int) -> tuple[float, float]:
     return read / len(chosen), encoded / len(chosen)
 
 
-def throughput(args: argparse.Namespace, folder: Path) -> None:
+def full(args: argparse.Namespace, folder: Path) -> None:
+    """As `throughput`, where encoding is the work."""
+    (folder / "towers").mkdir()
+    write(folder / "towers", tower_config(False), "float32", OMNI, ("vision", "audio"))
+    (folder / "towers" / "preprocessor_config.json").write_text("{}")
+    args.clips = 0
+    throughput(args, folder, str(folder / "towers"), 8, 8)
+
+
+def throughput(
+    args: argparse.Namespace, folder: Path, checkpoint: str = "demo", alone_items: int = 600, part_rows: int = 256
+) -> None:
     for name, make, count in (("images", make_images, args.images), ("clips", make_clips, args.clips)):
         (folder / "media" / name).mkdir(parents=True)
         make(folder / "media" / name, count)
-    read, encoded = alone(folder / "media", 600)
+    read, encoded = alone(folder / "media", alone_items, checkpoint)
     cores = len(os.sched_getaffinity(0))
     total, out = args.images + args.clips, folder / "out"
-    options = {"format": "parquet", "workers": args.workers, "part_rows": 256}
+    options = {"format": "parquet", "workers": args.workers, "part_rows": part_rows, "model": checkpoint}
     began, samples = time.perf_counter(), []
     running = started([str(folder / "media")], out, **options)
     first = None
@@ -256,7 +271,7 @@ def index(args: argparse.Namespace, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("throughput", "kills", "bad", "search", "index"))
+    parser.add_argument("what", choices=("throughput", "full", "kills", "bad", "search", "index"))
     parser.add_argument("--images", type=int)
     parser.add_argument("--clips", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=2)
@@ -265,11 +280,11 @@ def main() -> None:
     parser.add_argument("--vectors", type=int, default=10_000)
     parser.add_argument("--queries", type=int, default=10)
     args = parser.parse_args()
-    run = {"throughput": throughput, "kills": kills, "bad": bad, "search": search, "index": index}[args.what]
+    run = {"throughput": throughput, "full": full, "kills": kills, "bad": bad, "search": search, "index": index}
     if args.images is None:
-        args.images = {"kills": 1000, "bad": 2000}.get(args.what, 10_000)
+        args.images = {"full": 60, "kills": 1000, "bad": 2000}.get(args.what, 10_000)
     with tempfile.TemporaryDirectory() as name:
-        run(args, Path(name))
+        run[args.what](args, Path(name))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from omni.checkpoint.load import (
     parameter_shapes,
     without_copies,
 )
-from omni.checkpoint.processor_settings import check_settings, read_settings
+from omni.checkpoint.processor_settings import read_processor_settings
 from omni.checkpoint.quantize import check_form
 from omni.checkpoint.quantized import PackedTensor, without_quantization
 from omni.checkpoint.save import Origin
@@ -54,10 +54,8 @@ from processors import (
     ImageProcessor,
     Limits,
     Sources,
-    VideoConfig,
     VideoProcessor,
 )
-from processors import AudioConfig as MelConfig
 
 kernels.enabled = os.environ.get("OMNI_KERNELS") != "0"  # encoders know nothing of the environment
 
@@ -158,10 +156,7 @@ def load(
     stored = without_copies(opened, _tied(family, whole))
     config = without_absent_head(directory, family, config, stored)
     chosen = _dtype(dtype if dtype is not None else _file_dtype(whole, stored))
-    images = read_settings(ImageConfig, directory, needed=config.vision is not None)
-    videos = read_settings(VideoConfig, directory, needed=config.vision is not None)
-    mel = read_settings(MelConfig, directory, needed=config.audio is not None)
-    check_settings(config, images, videos, mel)
+    images, videos, mel = read_processor_settings(directory, config)
     raw = read_json(directory / "config.json")
     tokenizer = _tokenizer(directory, whole)
     generation = _generation(directory, raw, whole, tokenizer)

@@ -5,6 +5,7 @@ import inspect
 
 MODULES = {
     "omni": "Load a checkpoint, encode media, chat.",
+    "omni.bulk.ray_data": "Encode rows with Ray Data, Daft or any other engine.",
     "omni.training": "Train a checkpoint on conversations: whole parts, or LoRA.",
     "omni.tools.evaluate": "Count the answers that a model gives word for word.",
     "omni.tools.inspect": "Draw what a model reads.",

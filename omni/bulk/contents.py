@@ -31,27 +31,37 @@ class Contents:
             if item.kind == "text":
                 return data.decode("utf-8", "replace")
         elif form == "line":
-            data = self._cell(_line(name, rest[0]).get(rest[1]), item, name)
+            return cell_content(_line(name, rest[0]).get(rest[1]), item, name)
         else:
-            data = self._cell(self._tables.value(name, rest[0], rest[1]), item, name)
-        if isinstance(data, str):
-            return data
+            return cell_content(self._tables.value(name, rest[0], rest[1]), item, name)
         named = NamedBytes(data)
         named.name = describe(item.id)
         return named
 
-    @staticmethod
-    def _cell(value: Any, item: Item, table: str) -> str | bytes:
-        if isinstance(value, dict):
-            value = value.get("path") if value.get("bytes") is None else value["bytes"]
-        if item.kind == "text" and isinstance(value, str):
-            return value
-        if item.kind == "medium" and isinstance(value, bytes) and value:
-            return value
-        if item.kind == "medium" and isinstance(value, str) and value:
-            return beside(table, value)
-        wanted = "no text" if item.kind == "text" else "no path, URL or bytes"
-        raise InputError("table_row", f"{describe(item.id)} holds {wanted}")
+
+def cell_content(value: Any, item: Item, table: str = "") -> str | bytes:
+    """Return what the cell of an item holds: a text, a medium's bytes, or where they lie.
+
+    Args:
+        value: of the cell.
+        item: whose it is.
+        table: beside which relative paths lie; empty for the current folder.
+
+    Raises:
+        InputError: `table_row`, it holds no such thing.
+    """
+    if isinstance(value, dict):
+        value = value.get("path") if value.get("bytes") is None else value["bytes"]
+    if item.kind == "text" and isinstance(value, str):
+        return value
+    if item.kind == "medium" and isinstance(value, bytes) and value:
+        named = NamedBytes(value)
+        named.name = describe(item.id)
+        return named
+    if item.kind == "medium" and isinstance(value, str) and value:
+        return beside(table, value)
+    wanted = "no text" if item.kind == "text" else "no path, URL or bytes"
+    raise InputError("table_row", f"{describe(item.id)} holds {wanted}")
 
 
 def fetched(content: str | bytes, item: Item, access: Access) -> str | bytes:
@@ -64,7 +74,7 @@ def fetched(content: str | bytes, item: Item, access: Access) -> str | bytes:
     """
     if not isinstance(content, str) or not is_address(content) or protocol(content) in ("http", "https", "data"):
         return content
-    if protocol(content) != protocol(str(item.where[1])):
+    if item.where[0] == "path" or protocol(content) != protocol(str(item.where[1])):
         return content  # which the policy of sources refuses by name
     access.check()
     try:

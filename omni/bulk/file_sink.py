@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,7 +75,7 @@ class FileSink:
         self._jobs, self._fingerprint, self._batch_size = jobs, fingerprint, batch_size
         self._begun: list[Job] = []
 
-    def parts(self) -> Iterable[Part]:
+    def parts(self) -> Iterator[Part]:
         """Yield the jobs as parts."""
         for start in range(0, len(self._jobs), self._batch_size):
             items = tuple(job.item for job in self._jobs[start : start + self._batch_size])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from omni.bulk.media_files import is_medium, is_remote_medium
 from omni.bulk.storage import address_of, file_system, is_address, open_binary
 from omni.bulk.tables import SUFFIXES as TABLES
 from omni.bulk.tables import Table, is_lance, open_table, saved_tables
@@ -17,6 +18,7 @@ from processors.io.sources import describe
 
 _EMBEDDING = ".safetensors"
 _LINES = (".jsonl", ".ndjson")
+_TABULAR = (*TABLES, *_LINES, ".tar")
 _MEDIA_COLUMNS = ("image", "audio", "video", "media", "path", "file", "file_name", "url", "bytes")
 # Members of a WebDataset's samples that describe a medium, and are none.
 _NOT_MEDIA = frozenset("json txt cls cls2 id idx index npy npz pth pt pkl pickle cbor msgpack tsv csv xml html".split())
@@ -44,9 +46,11 @@ class Item(NamedTuple):
         return str(self.where[1]) if self.where[0] in ("path", "remote") else self.id.removesuffix("#text")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Listing:
     """What is to be encoded.
+
+    Of folders and patterns, files that are no media are passed over; what is named itself is an item, whatever it is.
 
     Attributes:
         sources: files, folders, patterns, tables, archives, addresses.
@@ -54,6 +58,7 @@ class Listing:
         text: of tables, the column of texts; of archives, the ending of texts.
         id_column: of tables, the column of ids; the table's name and the row's number when None.
         leave_out: a folder below which nothing is a medium.
+        skipped: how many files the last listing has passed over.
     """
 
     sources: tuple[str, ...]
@@ -61,8 +66,10 @@ class Listing:
     text: str | None = None
     id_column: str | None = None
     leave_out: Path | None = None
+    skipped: int = 0
 
     def __iter__(self) -> Iterator[Item]:
+        self.skipped = 0
         for source in self.sources:
             yield from self._of(source)
 
@@ -75,8 +82,9 @@ class Listing:
         elif os.path.isdir(source):
             yield from self._folder(source)
         elif not os.path.exists(source) and glob.has_magic(source) and (found := glob.glob(source, recursive=True)):
-            for path in sorted(found):
-                yield from self._of(path)
+            for path in sorted(one for one in found if not one.endswith(_EMBEDDING)):
+                if os.path.isdir(path) or path.lower().endswith(_TABULAR) or self._takes(is_medium(path)):
+                    yield from self._of(path)
         else:
             yield from self._file(source, Item(source, "medium", ("path", source)))
 
@@ -105,8 +113,9 @@ class Listing:
         for path in walked(folder, left_out):
             below = os.path.relpath(path, folder)
             if not tabular:
-                yield Item(path, "medium", ("path", path), below)
-            elif path.lower().endswith((*TABLES, *_LINES, ".tar")):
+                if self._takes(is_medium(path)):
+                    yield Item(path, "medium", ("path", path), below)
+            elif path.lower().endswith(_TABULAR):
                 yield from self._file(path, Item(path, "medium", ("path", path)))
 
     def _remote(self, address: str) -> Iterator[Item]:
@@ -117,10 +126,17 @@ class Listing:
             found = sorted(system.find(path))
         else:
             found = [path]
+        named = found == [path]
         for one in found:
             name = address_of(system, one)
-            if not os.path.basename(one).startswith("."):
+            if os.path.basename(one).startswith("."):
+                continue
+            if named or one.lower().endswith(_TABULAR) or self._takes(is_remote_medium(system, one)):
                 yield from self._file(name, Item(name, "medium", ("remote", name), os.path.relpath(one, path)))
+
+    def _takes(self, medium: bool) -> bool:
+        self.skipped += not medium
+        return medium
 
     def _table(self, table: Table) -> Iterator[Item]:
         columns = self._columns(table.columns, table.name)

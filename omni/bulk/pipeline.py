@@ -18,6 +18,8 @@ from processors.features import Processors, isolated_features
 from processors.io.access import Access
 from processors.io.sources import describe, held
 
+Encoded = Generator[tuple[Part, list[Result]], None, None]
+"""The results of batches, in their order, each with its part."""
 # Threads beside those that wait for a decoder: they wait for servers.
 _FETCHERS = 8
 
@@ -26,20 +28,14 @@ class Reader:
     """Reads and decodes items, so many at a time, each in a process apart.
 
     Args:
-        media: whose processors and limits hold.
+        processors: what is read, and how.
         access: limits and source policy.
         workers: most processes that decode at a time.
     """
 
-    def __init__(self, media: MediaEncoder, access: Access, workers: int):
-        self._media = media
+    def __init__(self, processors: Processors, access: Access, workers: int):
+        self._processors = processors
         self._access = replace(access, deadline=access.deadline.child(), isolate=False)
-        self._processors = Processors(
-            image=media.image.config if media.vision is not None else None,
-            video=media.video.config if media.vision is not None else None,
-            audio=media.audio.config if media.audio_tower is not None else None,
-            absent="no_media",
-        )
         keep_decoders(workers)
         self.workers, self._slots = workers, BoundedSemaphore(workers)
         self._contents = Contents()
@@ -53,6 +49,10 @@ class Reader:
             failed: Future[Content] = Future()
             failed.set_result(_refusal(error, item))
             return failed
+        return self.submit_content(item, content)
+
+    def submit_content(self, item: Item, content: str | bytes) -> "Future[Content]":
+        """Begin to read what an item holds: a text, a medium's bytes, or where they lie."""
         return self._pool.submit(self._read, item, content)
 
     def close(self) -> None:
@@ -66,11 +66,7 @@ class Reader:
         try:
             source = held(fetched(content, item, self._access), self._access)
             with self._slots:
-                features = isolated_features(source, describe(source), self._processors, self._access)
-            tokens, most = self._media.tokens(features), self._access.limits.media_tokens
-            if tokens > most:
-                raise InputError("too_many_tokens", f"a medium becomes {tokens:,} tokens, the limit is {most:,}")
-            return features
+                return isolated_features(source, describe(source), self._processors, self._access)
         except Exception as error:
             return _refusal(error, item)
 
@@ -82,17 +78,25 @@ def _refusal(error: Exception, item: Item) -> InputError:
     return InputError("media_failed", f"{describe(item.id)} could not be read: {type(error).__name__}")
 
 
-def encode_parts(
-    parts: Iterable[Part], reader: Reader, encoder: VectorEncoder, sink: Sink, batch_size: int
-) -> Generator[list[Result], None, None]:
-    """Encode parts batch by batch, and yield the results of each batch once they are written.
+def processors_of(media: MediaEncoder) -> Processors:
+    """Return the settings by which a model's media are read, of the towers that were loaded."""
+    return Processors(
+        image=media.image.config if media.vision is not None else None,
+        video=media.video.config if media.vision is not None else None,
+        audio=media.audio.config if media.audio_tower is not None else None,
+        absent="no_media",
+    )
+
+
+def encode_parts(parts: Iterable[Part], reader: Reader, encoder: VectorEncoder, batch_size: int) -> Encoded:
+    """Encode parts batch by batch, and yield the results of each batch with the part that it is cut from.
 
     A batch never reaches from one part into another, so that a part comes out the same whatever was done before it.
     Memory stays flat: beside the batch that is encoded, one batch is read ahead, or two items for each process where
     those are more.
     """
     ahead = deque[tuple[Part, Sequence[Item], list[Future[Content]]]]()
-    batches = _batches(parts, batch_size)
+    batches = batches_of(parts, batch_size)
     most, reading = batch_size + max(batch_size, 2 * reader.workers), 0
 
     def read_on() -> None:
@@ -104,7 +108,6 @@ def encode_parts(
             ahead.append((*batch, [reader.submit(item) for item in batch[1]]))
             reading += len(batch[1])
 
-    written = 0
     try:
         read_on()
         while ahead:
@@ -113,20 +116,31 @@ def encode_parts(
             reading -= len(items)
             del futures
             read_on()
+            yield part, encoder.encode(items, contents)
+    finally:
+        reader.close()
+
+
+def write_parts(encoded: Encoded, sink: Sink) -> Generator[list[Result], None, None]:
+    """Write what was encoded, and yield the results of each batch once they are written."""
+    written = 0
+    try:
+        for part, results in encoded:
             if not written:
                 sink.begin(part)
-            results = sink.write(encoder.encode(items, contents))
-            written += len(items)
+            results = sink.write(results)
+            written += len(results)
             if written == len(part.items):
                 sink.commit()
                 written = 0
             yield results
     finally:
-        reader.close()
+        encoded.close()
         sink.close()
 
 
-def _batches(parts: Iterable[Part], batch_size: int) -> Iterator[tuple[Part, Sequence[Item]]]:
+def batches_of(parts: Iterable[Part], batch_size: int) -> Iterator[tuple[Part, Sequence[Item]]]:
+    """Cut parts into what is encoded together."""
     for part in parts:
         for start in range(0, len(part.items), batch_size):
             yield part, part.items[start : start + batch_size]

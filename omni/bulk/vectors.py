@@ -12,7 +12,8 @@ from jaxtyping import Float32
 
 from omni.bulk.items import Item
 from omni.bulk.results import Result
-from omni.errors import InputError, shown
+from omni.config import ModelConfig
+from omni.errors import CheckpointError, InputError, shown
 from omni.media.embedding import Embedding
 from omni.runtime import Runtime
 from omni.tasks.embed import NOTHING, embed
@@ -37,6 +38,21 @@ def chosen_pooling(pooling: Any, directory: Path) -> str:
     return "embed" if (directory / "modules.json").is_file() or _is_headless(directory) else "mean"
 
 
+def vector_width(config: ModelConfig) -> int:
+    """Return the width of a checkpoint's vectors, which is the decoder's.
+
+    Raises:
+        CheckpointError: `part_not_there`, it has no part that gives any.
+    """
+    if config.text is not None:
+        return config.text.hidden_size
+    if config.vision is not None:
+        return config.vision.out_hidden_size
+    if config.audio is not None:
+        return config.audio.output_dim
+    raise CheckpointError("the checkpoint has neither a vision nor an audio part", code="part_not_there")
+
+
 class VectorEncoder:
     """Encodes what was read of a batch of items.
 
@@ -58,14 +74,12 @@ class VectorEncoder:
 
     @property
     def width(self) -> int:
-        """Return the width of the vectors, which is the decoder's."""
-        config = self._model.config
-        if config.text is not None:
-            return config.text.hidden_size
-        return config.vision.out_hidden_size if config.vision is not None else config.audio.output_dim  # type: ignore
+        """Return the width of the vectors."""
+        return vector_width(self._model.config)
 
     def encode(self, items: Sequence[Item], contents: Sequence[Content]) -> list[Result]:
         """Return the results of a batch, which depend on its items alone."""
+        contents = [self._within_limits(content) for content in contents]
         results = [self._result(item, content) for item, content in zip(items, contents, strict=True)]
         media = [i for i, content in enumerate(contents) if isinstance(content, Features)]
         encoded = self._model.media.try_encode([contents[i] for i in media])  # type: ignore[misc]
@@ -92,6 +106,14 @@ class VectorEncoder:
             raise result.error
         assert result.vector is not None
         return result.vector
+
+    def _within_limits(self, content: Content) -> Content:
+        if isinstance(content, Features):
+            try:
+                self._model.media.check_tokens(content, self._access)
+            except InputError as error:
+                return error
+        return content
 
     def _result(self, item: Item, content: Content) -> Result:
         if isinstance(content, InputError):

@@ -1,22 +1,30 @@
-"""The processors' settings in a checkpoint directory, held against its towers."""
+"""The settings of a checkpoint's processors, held against the towers that read what they make."""
 
 from pathlib import Path
 from typing import TypeVar
 
 from omni.config import ModelConfig
 from omni.errors import CheckpointError
-from processors import AudioConfig as MelConfig
-from processors import ImageConfig, VideoConfig
+from processors import AudioConfig, ImageConfig, VideoConfig
 
-C = TypeVar("C", ImageConfig, VideoConfig, MelConfig)
+C = TypeVar("C", ImageConfig, VideoConfig, AudioConfig)
 
 
-def read_settings(kind: type[C], directory: Path, *, needed: bool) -> C:
-    """A processor's settings; the defaults where no part needs them.
+def read_processor_settings(directory: Path, config: ModelConfig) -> tuple[ImageConfig, VideoConfig, AudioConfig]:
+    """Return the settings for images, videos and audio; the defaults for a part that the configuration leaves out.
 
     Raises:
-        CheckpointError: they are absent, or cannot be used.
+        CheckpointError: `file_missing`, `file_unreadable`, `bad_processor_config`; `processor_mismatch`, they make
+            other inputs than the towers read.
     """
+    images = _settings(ImageConfig, directory, needed=config.vision is not None)
+    videos = _settings(VideoConfig, directory, needed=config.vision is not None)
+    mel = _settings(AudioConfig, directory, needed=config.audio is not None)
+    _check(config, images, videos, mel)
+    return images, videos, mel
+
+
+def _settings(kind: type[C], directory: Path, *, needed: bool) -> C:
     if not needed:
         return kind()
     try:
@@ -31,12 +39,7 @@ def read_settings(kind: type[C], directory: Path, *, needed: bool) -> C:
         raise CheckpointError(message, code="bad_processor_config") from error
 
 
-def check_settings(config: ModelConfig, images: ImageConfig, videos: VideoConfig, mel: MelConfig) -> None:
-    """Refuses settings that make other inputs than the towers read.
-
-    Raises:
-        CheckpointError: `processor_mismatch`, with everything that does not fit.
-    """
+def _check(config: ModelConfig, images: ImageConfig, videos: VideoConfig, mel: AudioConfig) -> None:
     wrong = []
     if (vision := config.vision) is not None:
         wanted = {

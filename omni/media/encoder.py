@@ -104,10 +104,14 @@ class MediaEncoder:
             name = describe(getattr(medium, "source", medium))
             message = f"{name} could not be read: its decoder failed with {type(error).__name__}"
             raise InputError("media_failed", message) from error
+        self.check_tokens(features, access)
+        return features
+
+    def check_tokens(self, features: Features, access: Access) -> None:
+        """Raise `too_many_tokens` for a medium that becomes more of them than the limit."""
         tokens, most = self.tokens(features), access.limits.media_tokens
         if tokens > most:
             raise InputError("too_many_tokens", f"a medium becomes {tokens:,} tokens, the limit is {most:,}")
-        return features
 
     def tokens(self, features: Features) -> int:
         """Return how many tokens a medium becomes, before it is encoded."""

@@ -63,6 +63,7 @@ def photos(tmp_path):
         PIL.Image.new("RGB", (40 + i, 50), (i, 9, 9)).save(folder / name)
     (folder / "inner" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (folder / ".hidden").write_text("no picture")
+    (folder / "inner" / "notes.txt").write_text("no picture")
     return folder
 
 
@@ -90,14 +91,14 @@ def test_encode_files(run, model, tiny):
 
 def test_a_folder_in_several_goes(run, tiny, photos):
     code, out, err = run("encode", "photos", "-o", "e", "-m", tiny)
-    assert code == 2 and "3 encoded" in out
+    assert code == 2 and "3 encoded" in out and "no media: 1" in out
     assert len(lines(err)) == 1 and lines(err)[0].startswith("photos/inner/bad.png: ")
     assert written("e") == ["0.png.safetensors", "inner/1.png.safetensors", "inner/2.jpg.safetensors"]
     Path("e/inner/1.png.safetensors").unlink()
     before = Path("e/0.png.safetensors").stat().st_mtime_ns
     (photos / "inner" / "bad.png").unlink()
     code, out, _ = run("encode", "photos", "-o", "e", "-m", tiny)
-    assert code == 0 and "2 of 3 are there already" in out and "1 encoded" in out
+    assert code == 0 and "2 of 3 are there already" in out and "1 encoded" in out and "no media: 1" in out
     assert Path("e/0.png.safetensors").stat().st_mtime_ns == before and len(written("e")) == 3
     code, out, _ = run("encode", "photos", "-o", "e", "-m", tiny, "--overwrite")
     assert code == 0 and "3 encoded" in out and Path("e/0.png.safetensors").stat().st_mtime_ns > before

@@ -35,14 +35,15 @@ def demo() -> omni.Model:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Small pictures, a recording, and files that are none."""
+    """Small pictures, audio, two files that are damaged or none, and one that is not even called a medium."""
     folder = tmp_path_factory.mktemp("pictures")
     dice = np.random.default_rng(0)
     for i in range(18):
         Image.fromarray(dice.integers(0, 256, (40 + i, 50, 3), np.uint8)).save(folder / f"{i:02d}.png")
     shutil.copy(SAMPLES / "seven.flac", folder)
     (folder / "07b.png").write_bytes((folder / "07.png").read_bytes()[:-30])
-    (folder / "notes.txt").write_text("no medium")
+    (folder / "notes.jpg").write_text("no medium")
+    (folder / "readme.txt").write_text("no item")
     return folder
 
 
@@ -76,17 +77,18 @@ def table(demo, pictures, tmp_path_factory):
     """A job in parts of eight rows, with its tokens."""
     out = tmp_path_factory.mktemp("table")
     summary = omni.encode_files(pictures, out, format="parquet", model=demo, part_rows=8, batch_size=4, tokens=True)
-    assert (summary.items, summary.encoded, summary.failed) == (21, 19, 2)
+    assert (summary.items, summary.encoded, summary.failed, summary.skipped) == (21, 19, 2, 1)
     return out
 
 
 def test_rows_are_what_the_model_gives(demo, pictures, table):
     found = rows(table)
-    assert [Path(row["id"]).name for row in found] == sorted(path.name for path in pictures.iterdir())
+    wanted = sorted(path.name for path in pictures.iterdir() if path.name != "readme.txt")
+    assert [Path(row["id"]).name for row in found] == wanted
     for row in found:
         name = Path(row["source"]).name
-        if name in ("07b.png", "notes.txt"):
-            assert row["error_code"] == {"07b.png": "image_corrupt", "notes.txt": "media_unknown"}[name]
+        if name in ("07b.png", "notes.jpg"):
+            assert row["error_code"] == {"07b.png": "image_corrupt", "notes.jpg": "media_unknown"}[name]
             assert name in row["error"] and row["vector"] is row["tokens"] is row["token_embeddings"] is None
             continue
         wanted = demo.encode(row["source"])
@@ -159,6 +161,23 @@ def test_lance_has_the_same_rows(demo, pictures, tmp_path, table):
     assert lance.dataset(str(tmp_path / "table.lance")).to_table().to_pylist() == rows(table)
 
 
+def test_what_is_no_medium_fails_where_it_is_named(demo, pictures, tmp_path):
+    for form in ("parquet", "files"):
+        options: Any = {"format": form, "model": demo}
+        named = omni.encode_files([pictures / "00.png", pictures / "readme.txt"], tmp_path / form, **options)
+        assert [code for _, code, _ in named.failures] == ["media_unknown"] and named.skipped == 0
+        folder = tmp_path / f"{form}-folder"
+        folder.mkdir()
+        (folder / "a.txt").write_text("no medium")
+        (folder / "b").write_bytes(b"")
+        with pytest.raises(omni.InputError, match="none of the 2 files") as error:
+            omni.encode_files([folder, f"{folder}/*"][form == "files"], tmp_path / f"{form}-out", **options)
+        assert error.value.code == "nothing_to_encode"
+        shutil.copy(pictures / "00.png", folder / "picture.dat")
+        mixed = omni.encode_files(folder, tmp_path / f"{form}-out", **options)
+        assert (mixed.items, mixed.encoded, mixed.failed, mixed.skipped) == (1, 1, 0, 2)
+
+
 # --- what goes wrong --------------------------------------------------------------------------------------------------
 
 
@@ -171,7 +190,7 @@ def test_a_decoder_that_crashes_costs_one_row(demo, pictures, tmp_path, monkeypa
     monkeypatch.setattr(pipeline, "isolated_features", ending)
     omni.encode_files(pictures, tmp_path, format="parquet", model=demo, workers=2)
     codes = {Path(row["id"]).name: row["error_code"] for row in rows(tmp_path) if row["error_code"]}
-    assert codes == {"03.png": "decoder_crashed", "07b.png": "image_corrupt", "notes.txt": "media_unknown"}
+    assert codes == {"03.png": "decoder_crashed", "07b.png": "image_corrupt", "notes.jpg": "media_unknown"}
 
 
 def test_a_part_that_is_not_loaded_and_limits_are_codes(pictures):

@@ -50,6 +50,7 @@ def folder(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(BYTES[0])
     (tmp_path / "media" / ".hidden").write_text("no picture")
+    (tmp_path / "media" / "notes.txt").write_text("no picture")
     (tmp_path / "media" / "old.safetensors").write_text("made earlier")
     return tmp_path / "media"
 
@@ -60,6 +61,15 @@ def test_folders_and_patterns(folder):
     assert [item.id for item in listed(f"{folder}/**/[12].png")] == [f"{folder}/b/1.png", f"{folder}/b/2.png"]
     assert [item.id for item in listed(f"{folder}/*.gif")] == [f"{folder}/*.gif"]  # an error of its own, later
     assert names[:1] + names[3:] == [item.below for item in listed(folder, leave_out=folder / "b")]
+    (folder / "d.txt").write_bytes(BYTES[0])  # a medium by what it holds, as the other is none
+    (folder / "e.jpg").write_text("damaged")  # a damaged one by its name
+    listing = Listing((str(folder), f"{folder}/*", f"{folder}/notes.txt"))
+    below = [item.below for item in listing]
+    assert below[:6] == [*names, "d.txt", "e.jpg"] and listing.skipped == 2
+    # Of the pattern, a folder and five files; what is named itself.
+    assert [os.path.basename(item.id) for item in listing][6:] == [
+        "a.png", "1.png", "2.png", "c.png", "d.txt", "e.jpg", "notes.txt",
+    ]  # fmt: skip
 
 
 def test_rows_of_parquet_and_lance(tmp_path):
@@ -131,11 +141,14 @@ def test_addresses_and_what_their_rows_may_name(tmp_path):
     memory = fsspec.filesystem("memory")
     memory.pipe("/bulk/d/1.png", BYTES[1])
     memory.pipe("/bulk/d/2.png", BYTES[2])
+    memory.pipe("/bulk/d/notes", b"no picture")
     rows = [{"path": "d/1.png"}, {"path": "memory://bulk/d/2.png"}, {"path": "file:///etc/passwd"}, {"path": "no.png"}]
     memory.pipe("/bulk/t.jsonl", "\n".join(map(json.dumps, rows)).encode())
     try:
-        for address in ("memory://bulk/d", "memory://bulk/d/*.png"):
-            items = listed(address)
+        for address, skipped in (("memory://bulk/d", 1), ("memory://bulk/d/*.png", 0)):
+            listing = Listing((address,))
+            items = list(listing)
+            assert listing.skipped == skipped
             assert [fetched(Contents().of(item), item, Access()) for item in items] == BYTES[1:3]
         items = listed("memory://bulk/t.jsonl")
         found = [fetched(one, item, Access()) for one, item in zip(read(items), items, strict=True) if item != items[3]]
