@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-exhaustive check page coverage mutants lint format types docs samples notebooks bench clean
+.PHONY: help demo test test-exhaustive check page coverage mutants lint format types docs samples notebooks bench release clean
 
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench: $(VENV)/.with-reference $(VENV)/.with-video  ## Run every stage beside th
 
 notebooks: $(VENV)/.with-notebooks $(VENV)/.with-test  ## Run every notebook of samples/ and keep what it shows.
 	$(BIN)/python -m samples.notebooks.execute $(ARGS)
+
+release: $(VENV)/.with-release  ## Build what would be published into dist/, and check it; .ci/release --tag tags it.
+	PYTHON=$(BIN)/python .ci/release $(ARGS)
 
 bench-%: $(VENV)/.with-reference  ## Run benchmarks/%.py beside the reference (installs torch).
 	$(BIN)/python -m benchmarks.$* $(ARGS)

@@ -8,7 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, Int32, Shaped
 
-from encoders.buckets import Call, audio_calls, vision_calls
+from encoders.buckets import (
+    MOST_PATCHES,
+    AudioRows,
+    Call,
+    VisionRows,
+    audio_calls,
+    audio_shapes,
+    vision_calls,
+    vision_shapes,
+)
 from encoders.nn.compile import Program, is_small
 from encoders.nn.context import in_own_context
 from encoders.nn.module_weights import Weights
@@ -16,7 +25,11 @@ from encoders.nn.platform import platform
 from encoders.towers import AudioTower, VisionTower
 
 # Patches in one call, where several frames go together. On the CPU one frame at a time is as fast.
-_ROWS_AT_ONCE = 8192
+_PATCHES_AT_ONCE = 8192
+
+
+def _patches_at_once() -> int:
+    return 1 if platform() == "cpu" else _PATCHES_AT_ONCE
 
 
 class VisionEmbedding(NamedTuple):
@@ -57,6 +70,32 @@ class VisionEmbedder:
         """Another object after each edit of the tower."""
         return self._runner.weights.version
 
+    def shapes(self, most_patches: int = MOST_PATCHES) -> list[tuple[int, int]]:
+        """Return rows and patches a row of every program that `encode` can need, at most 24.
+
+        Args:
+            most_patches: of the largest frame.
+        """
+        return vision_shapes(_patches_at_once(), most_patches)
+
+    @in_own_context
+    def compile(self, rows: int, length: int) -> None:
+        """Compile the program of one of `shapes` for pixels that are grey levels, and keep it where JAX keeps programs.
+
+        Nothing is run. Without a folder for programs (`encoders.cache_programs`) this is of no use.
+        """
+        config = self.config
+        values = config.in_channels * config.temporal_patch_size * config.patch_size**2
+        self._runner.compile(
+            VisionRows(
+                jax.ShapeDtypeStruct((rows, length, values), np.uint8),
+                jax.ShapeDtypeStruct((rows, length, 2), np.int32),
+                jax.ShapeDtypeStruct((rows, length, 4), np.int32),
+                jax.ShapeDtypeStruct((rows, length, 4), np.float32),
+                jax.ShapeDtypeStruct((rows,), np.int32),
+            )
+        )
+
     @in_own_context
     def encode(
         self, pixels: Shaped[np.ndarray, "patches values"], grid_thw: Int32[np.ndarray, "media 3"]
@@ -73,9 +112,9 @@ class VisionEmbedder:
         Raises:
             ValueError: the grids do not fit the patches.
         """
-        at_once = 1 if platform() == "cpu" else _ROWS_AT_ONCE
+        calls = vision_calls(pixels, grid_thw, self.config, _patches_at_once(), whole_patches=True)
         frames: dict[int, VisionEmbedding] = {}
-        for call, found in self._runner.run(vision_calls(pixels, grid_thw, self.config, at_once)):
+        for call, found in self._runner.run(calls):
             tokens = np.asarray(found.tokens)
             levels = None if found.deepstack is None else np.asarray(found.deepstack)
             for row, i in enumerate(call.members):
@@ -108,6 +147,22 @@ class AudioEmbedder:
     def version(self) -> object:
         """Another object after each edit of the tower."""
         return self._runner.weights.version
+
+    def shapes(self) -> list[tuple[int, int]]:
+        """Return rows and chunks a row of every program that `encode` can need, at most 15."""
+        return audio_shapes(self.config)
+
+    @in_own_context
+    def compile(self, rows: int, chunks: int) -> None:
+        """Compile the program of one of `shapes`, as `VisionEmbedder.compile` does."""
+        config = self.config
+        self._runner.compile(
+            AudioRows(
+                jax.ShapeDtypeStruct((rows, chunks, config.num_mel_bins, config.chunk_frames), np.float32),
+                jax.ShapeDtypeStruct((rows, chunks), np.int32),
+                jax.ShapeDtypeStruct((rows,), np.int32),
+            )
+        )
 
     @in_own_context
     def encode(self, mels: Sequence[Float32[np.ndarray, "bins _"]]) -> list[Float32[np.ndarray, "_ width"]]:
@@ -146,6 +201,10 @@ class _Runner:
     @property
     def programs(self) -> int:
         return len(self._shapes)
+
+    def compile(self, rows: Any) -> None:
+        """Compile the program for rows of these shapes."""
+        _apply.compile(self._small, *self.weights.read(), rows)
 
     def run(self, calls: Iterable[Call]) -> Iterator[tuple[Call, Any]]:
         """Runs calls; the next is made ready on the host while the device works on the one before."""

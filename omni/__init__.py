@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from omni.generation.reply import Reply
     from omni.loading import load
     from omni.media.embedding import Embedding
+    from omni.media.similarity import Similarity, similarity
     from omni.model import Model
     from omni.options import GenerationOptions
     from omni.prompt.inputs import Inputs
@@ -49,6 +50,7 @@ __all__ = [
     "Piece",
     "ReasoningDelta",
     "Reply",
+    "Similarity",
     "Sources",
     "TextDelta",
     "ToolCall",
@@ -58,6 +60,7 @@ __all__ = [
     "encode_files",
     "load",
     "search",
+    "similarity",
 ]
 
 # JAX takes most of a second to import: it is loaded when a name that needs it is first used.
@@ -70,6 +73,7 @@ _LAZY = {
     "Piece": "omni.tasks.transcribe",
     "ReasoningDelta": "omni.prompt.reply_stream",
     "Reply": "omni.generation.reply",
+    "Similarity": "omni.media.similarity",
     "TextDelta": "omni.prompt.reply_stream",
     "ToolCall": "omni.prompt.tool_calls",
     "ToolCallDelta": "omni.prompt.reply_stream",
@@ -77,6 +81,7 @@ _LAZY = {
     "encode_files": "omni.bulk.encode_files",
     "load": "omni.loading",
     "search": "omni.bulk.search",
+    "similarity": "omni.media.similarity",
 }
 
 

@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from encoders.nn.context import in_own_context
 from encoders.nn.kernels import api as kernels
 from encoders.towers import AudioTower, VisionTower
+from omni.call_options import DType, Part, Quantization
 from omni.checkpoint.config_file import check_token_ids, read_config
 from omni.checkpoint.directory import check_directory, find_directory
 from omni.checkpoint.interruptible import interrupts_as_such
@@ -41,6 +42,7 @@ from omni.errors import CheckpointError, InputError, is_whole, shown
 from omni.families import Family
 from omni.media.encoder import MediaEncoder
 from omni.model import Model
+from omni.program_cache import enable_compilation_cache as enable_compilation_cache
 from omni.prompt.template import ChatTemplate
 from omni.prompt.tokenizer import Tokenizer
 from omni.prompt.tokenizer_files import end_of_text
@@ -59,7 +61,7 @@ from processors import AudioConfig as MelConfig
 
 kernels.enabled = os.environ.get("OMNI_KERNELS") != "0"  # encoders know nothing of the environment
 
-PARTS = ("vision", "audio", "text")
+PARTS: tuple[Part, ...] = ("vision", "audio", "text")
 
 
 class Parts(nnx.Module):
@@ -82,9 +84,9 @@ class Parts(nnx.Module):
 def load(
     name: str | os.PathLike[str],
     *,
-    parts: Sequence[str] = PARTS,
-    dtype: Any = None,
-    quantize: str | None = None,
+    parts: Part | Sequence[Part] = PARTS,
+    dtype: DType | None = None,
+    quantize: Quantization | None = None,
     mesh: Mesh | None = None,
     progress: bool | None = None,
     revision: str | None = None,
@@ -223,23 +225,6 @@ def abstract_parts(config: ModelConfig, images: ImageConfig, dtype: Any = jnp.fl
 def _abstract(config: ModelConfig, images: ImageConfig, dtype: Any) -> tuple[Any, Any]:
     # To trace every initializer takes longer than to read the weights of a small model.
     return nnx.split(nnx.eval_shape(lambda: Parts(config, images, rngs=nnx.Rngs(0), dtype=dtype)))
-
-
-def enable_compilation_cache() -> None:
-    """Keeps compiled programs on disk, unless the user has chosen a place for them already, or to keep none."""
-    place, least = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
-    config: Any = jax.config
-    if _is_set(place, None) or not config.jax_enable_compilation_cache:
-        return
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    config.update(place, str(home / "omni-jax" / "compiled"))
-    if not _is_set(least, 1.0):
-        config.update(least, 0.2)
-
-
-def _is_set(name: str, default: Any) -> bool:
-    """Whether a setting of JAX is set in the environment, or is not the one that JAX begins with."""
-    return name.upper() in os.environ or getattr(jax.config, name) != default
 
 
 def _deadline_check(seconds: float | None) -> Callable[[], None]:

@@ -10,7 +10,7 @@ from typing import Any, Unpack, overload
 import numpy as np
 from jaxtyping import Float, Float32
 
-from omni.call_options import GenerateOptions, PrepareOptions, Reading, TranscribeOptions
+from omni.call_options import ChatOptions, GenerateOptions, PrepareOptions, Reading, TranscribeOptions
 from omni.chat import Chat
 from omni.checkpoint.save import save
 from omni.errors import InputError, check_batch_size
@@ -230,7 +230,7 @@ class Model(Runtime):
         budget = MemoryBudget.of(self._cache_bytes if cache_bytes is None else cache_bytes)
         return ServingEngine(self.generator.served(max_batch, max_length, max_queue, budget), self.request)
 
-    def chat(self, system: str | None = None, **options: Any) -> Chat:
+    def chat(self, system: str | None = None, **options: Unpack[ChatOptions]) -> Chat:
         """Begins a conversation that remembers.
 
         Args:

@@ -19,6 +19,7 @@ from omni.bulk.storage import extra
 from omni.bulk.table_rows import VECTOR_DTYPES
 from omni.bulk.table_sinks import LanceSink, ParquetSink, count_rows, table_schema, update_index
 from omni.bulk.vectors import VectorEncoder, chosen_pooling
+from omni.call_options import DType, Pooling, TableFormat, VectorDType
 from omni.checkpoint.directory import find_directory
 from omni.errors import InputError, check_batch_size, is_whole, shown
 from omni.loading import load
@@ -57,15 +58,15 @@ def encode_files(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
-    format: str = "files",
+    format: TableFormat = "files",
     model: str | os.PathLike[str] | Model = "demo",
-    model_dtype: str | None = None,
+    model_dtype: DType | None = None,
     column: str | None = None,
     text: str | None = None,
     id_column: str | None = None,
-    pooling: str = "auto",
+    pooling: Pooling = "auto",
     instruction: str | None = None,
-    dtype: str = "float32",
+    dtype: VectorDType = "float32",
     tokens: bool = False,
     shard: tuple[int, int] | str = (0, 1),
     batch_size: int = 8,

@@ -5,18 +5,19 @@ from typing import Annotated
 
 import typer
 
-from omni.cli.common import Dtype
+from omni.cli.common import Dtype, ModelArgument, ModelOption, chosen_model
 from omni.errors import InputError
 
 
 def serve(
-    model: Annotated[str, typer.Argument(help="demo, a checkpoint directory, or a name on the hub.")] = "demo",
+    checkpoint: ModelArgument = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for a free one.")] = 8000,
     api_key: Annotated[
         list[str] | None, typer.Option(envvar="OMNI_API_KEY", help="Ask for it; may be given again for more.")
     ] = None,
     api_key_file: Annotated[Path | None, typer.Option(help="A file of API keys, one a line.")] = None,
+    model: ModelOption = None,
     name: Annotated[str | None, typer.Option(help="What the model is called in requests.")] = None,
     dtype: Dtype = None,
     quantize: Annotated[str | None, typer.Option(help="int8 keeps weights in half the memory of bfloat16.")] = None,
@@ -49,6 +50,7 @@ def serve(
         ) from None
     import omni
 
+    named = chosen_model(checkpoint, model)
     keys = list(api_key or [])
     if api_key_file is not None:
         keys += [line.strip() for line in api_key_file.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -68,11 +70,11 @@ def serve(
         upload_bytes=upload_mib << 20,
         share_cache=share_cache,
         log_prompts=log_prompts,
-        warm_up=model != "demo" if warm_up is None else warm_up,
+        warm_up=named != "demo" if warm_up is None else warm_up,
         trained_dimensions=tuple(sorted(dimensions or ())),
     )
 
     def load() -> omni.Model:
-        return omni.load(model, dtype=dtype, quantize=quantize, limits=settings.limits, sources=settings.sources)
+        return omni.load(named, dtype=dtype, quantize=quantize, limits=settings.limits, sources=settings.sources)
 
     run(load, settings, port)

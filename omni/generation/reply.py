@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from omni.generation.scheduler import TokenLogprobs
 from omni.prompt.tool_calls import ToolCall
-from processors.notebook import shown, table
+from processors.notebook import shortened, shown, table
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -60,6 +60,12 @@ class Reply:
         if self.tool_calls:
             message["tool_calls"] = [call.to_message() for call in self.tool_calls]
         return message
+
+    def __repr__(self) -> str:
+        facts = [f"{len(self.token_ids)} tokens", self.finish_reason]
+        if self.tool_calls:
+            facts.append(f"{len(self.tool_calls)} calls")
+        return f"<omni.Reply {shortened(self.text)!r}: {', '.join(facts)}>"
 
     @shown
     def _repr_html_(self) -> str:

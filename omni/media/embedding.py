@@ -69,6 +69,17 @@ class Embedding:
         if self.audio is not None and (not isinstance(self.audio, Embedding) or self.audio.kind != "audio"):
             raise InputError("bad_embedding", f"audio must be an embedding of kind audio, got {shown(self.audio)}")
 
+    def __repr__(self) -> str:
+        count, width = self.tokens.shape
+        facts = [f"{count} tokens of width {width}, {self.tokens.dtype}"]
+        if self.grid_thw is not None:
+            facts.append("grid " + " x ".join(map(str, self.grid_thw)))
+        if self.deepstack is not None:
+            facts.append(f"{len(self.deepstack)} levels of deepstack")
+        if self.audio is not None:
+            facts.append(f"audio of {len(self.audio.tokens)} tokens")
+        return f"<omni.Embedding of {self.kind}: {', '.join(facts)}>"
+
     @shown_in_notebooks
     def _repr_html_(self) -> str:
         count, width = self.tokens.shape

@@ -57,6 +57,11 @@ class Inputs:
         positions = np.broadcast_to(np.arange(len(ids), dtype=np.float32), (3, len(ids)))
         return cls(ids.astype(np.int32), positions, float(len(ids)))
 
+    def __repr__(self) -> str:
+        media = [f"{medium.kind} of {len(medium.tokens)}" for medium in self.media[:4]]
+        more = [f"{len(self.media) - len(media)} more"] if len(self.media) > len(media) else []
+        return f"<omni.Inputs: {', '.join([f'{len(self.token_ids)} tokens', *media, *more])}>"
+
     @shown
     def _repr_html_(self) -> str:
         media = ", ".join(f"{medium.kind} of {len(medium.tokens)}" for medium in self.media[:20])
