@@ -45,6 +45,7 @@ format: $(VENV)/.with-lint  ## Put style and formatting right.
 
 types: $(VENV)/.with-lint $(VENV)/.with-test  ## Check types.
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/python -m tests.types.complete $(BIN)/python
 
 docs: $(VENV)/.with-docs  ## Build the site into out/site; a warning or a missing name is an error.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)

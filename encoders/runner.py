@@ -18,6 +18,7 @@ from encoders.buckets import (
     vision_calls,
     vision_shapes,
 )
+from encoders.config import AudioConfig, VisionConfig
 from encoders.nn.compile import Program, is_small
 from encoders.nn.context import in_own_context
 from encoders.nn.module_weights import Weights
@@ -52,7 +53,8 @@ class VisionEmbedder:
     """
 
     def __init__(self, tower: VisionTower):
-        self.tower, self.config = tower, tower.config
+        self.tower: VisionTower = tower
+        self.config: VisionConfig = tower.config
         self._runner = _Runner(tower)
 
     @property
@@ -83,6 +85,10 @@ class VisionEmbedder:
         """Compile the program of one of `shapes` for pixels that are grey levels, and keep it where JAX keeps programs.
 
         Nothing is run. Without a folder for programs (`encoders.cache_programs`) this is of no use.
+
+        Args:
+            rows: frames of a call.
+            length: patches a row, pads included.
         """
         config = self.config
         values = config.in_channels * config.temporal_patch_size * config.patch_size**2
@@ -135,7 +141,8 @@ class AudioEmbedder:
     """
 
     def __init__(self, tower: AudioTower):
-        self.tower, self.config = tower, tower.config
+        self.tower: AudioTower = tower
+        self.config: AudioConfig = tower.config
         self._runner = _Runner(tower)
 
     @property
@@ -154,7 +161,12 @@ class AudioEmbedder:
 
     @in_own_context
     def compile(self, rows: int, chunks: int) -> None:
-        """Compile the program of one of `shapes`, as `VisionEmbedder.compile` does."""
+        """Compile the program of one of `shapes`, as `VisionEmbedder.compile` does.
+
+        Args:
+            rows: windows of a call.
+            chunks: chunks a row, pads included.
+        """
         config = self.config
         self._runner.compile(
             AudioRows(

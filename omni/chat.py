@@ -68,6 +68,9 @@ class Chat:
         """Says something and gives the answer piece by piece; arguments are those of `send`.
 
         The turn joins the conversation when the answer ends, or when the caller stops listening; not when it fails.
+
+        Raises:
+            InputError: as `send`; `no_tokenizer`, there is nothing to make text with.
         """
         _check_options(options)
         chosen = self._model.chosen(None, {**self._options, **options})

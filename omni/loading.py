@@ -72,11 +72,13 @@ class Parts(nnx.Module):
             # The tower divides grey levels by 255; a file's own factor goes into the mean and deviation.
             unit = 255 * images.rescale_factor
             mean, std = ((r / unit, g / unit, b / unit) for r, g, b in (images.image_mean, images.image_std))
-            self.vision = VisionTower(config.vision, rngs=rngs, dtype=dtype, image_mean=mean, image_std=std)
+            self.vision: VisionTower = VisionTower(
+                config.vision, rngs=rngs, dtype=dtype, image_mean=mean, image_std=std
+            )
         if config.audio is not None:
-            self.audio = AudioTower(config.audio, rngs=rngs, dtype=dtype)
+            self.audio: AudioTower = AudioTower(config.audio, rngs=rngs, dtype=dtype)
         if config.text is not None:
-            self.text = TextDecoder(config.text, rngs=rngs, dtype=dtype)
+            self.text: TextDecoder = TextDecoder(config.text, rngs=rngs, dtype=dtype)
 
 
 @interrupts_as_such()

@@ -200,7 +200,16 @@ class Model(Runtime):
     def stream(
         self, messages: Conversation, options: GenerationOptions | None = None, **given: Unpack[GenerateOptions]
     ) -> Iterator[str]:
-        """Answers one conversation piece by piece; never half a character. Options are those of `generate`."""
+        """Answers one conversation piece by piece; never half a character.
+
+        Args:
+            messages: messages or token ids of one conversation.
+            options: how the reply is written.
+            given: as in `generate`.
+
+        Raises:
+            InputError: as `generate`; `no_tokenizer`, there is nothing to make text with; `bad_n`, more than one reply.
+        """
         if self.tokenizer is None:
             raise InputError("no_tokenizer", "streaming gives text, and the checkpoint directory has no tokenizer")
         inputs, chosen, access = self.request(messages, options, given)

@@ -44,11 +44,17 @@ class AudioProcessor:
     """
 
     def __init__(self, config: AudioConfig | None = None, *, access: Access = DEFAULT_ACCESS):
-        self.config, self.access = config or AudioConfig(), access
+        self.config: AudioConfig = config or AudioConfig()
+        self.access: Access = access
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, *, access: Access = DEFAULT_ACCESS) -> "AudioProcessor":
-        """Reads the settings that lie beside a checkpoint; errors as `AudioConfig.from_pretrained`."""
+        """Read the settings that lie beside a checkpoint; errors as `AudioConfig.from_pretrained`.
+
+        Args:
+            directory: the checkpoint's.
+            access: limits and source policy of calls that bring none of their own.
+        """
         return cls(AudioConfig.from_pretrained(directory), access=access)
 
     @overload

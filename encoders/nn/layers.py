@@ -23,7 +23,10 @@ _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def activation(name: str) -> Callable[[jax.Array], jax.Array]:
+Activation = Callable[[jax.Array], jax.Array]
+
+
+def activation(name: str) -> Activation:
     """An activation function by the name that configs use.
 
     Raises:

@@ -26,13 +26,13 @@ class SelfAttention(nnx.Module):
         self.head_width = config.head_width
         self.gated = config.attn_output_gate
         bias, queries = config.attention_bias, heads * self.head_width * (2 if self.gated else 1)
-        self.q_proj = Linear(width, queries, use_bias=bias, rngs=rngs, dtype=dtype)
-        self.k_proj = Linear(width, kv_heads * self.head_width, use_bias=bias, rngs=rngs, dtype=dtype)
-        self.v_proj = Linear(width, kv_heads * self.head_width, use_bias=bias, rngs=rngs, dtype=dtype)
-        self.o_proj = Linear(heads * self.head_width, width, use_bias=bias, rngs=rngs, dtype=dtype)
+        self.q_proj: Linear = Linear(width, queries, use_bias=bias, rngs=rngs, dtype=dtype)
+        self.k_proj: Linear = Linear(width, kv_heads * self.head_width, use_bias=bias, rngs=rngs, dtype=dtype)
+        self.v_proj: Linear = Linear(width, kv_heads * self.head_width, use_bias=bias, rngs=rngs, dtype=dtype)
+        self.o_proj: Linear = Linear(heads * self.head_width, width, use_bias=bias, rngs=rngs, dtype=dtype)
         eps, centered = config.rms_norm_eps, config.zero_centered_norms
-        self.q_norm = RMSNorm(self.head_width, eps, zero_centered=centered, dtype=dtype)
-        self.k_norm = RMSNorm(self.head_width, eps, zero_centered=centered, dtype=dtype)
+        self.q_norm: RMSNorm = RMSNorm(self.head_width, eps, zero_centered=centered, dtype=dtype)
+        self.k_norm: RMSNorm = RMSNorm(self.head_width, eps, zero_centered=centered, dtype=dtype)
 
     def __call__(
         self,

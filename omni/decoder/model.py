@@ -66,7 +66,7 @@ class TextDecoder(nnx.Module):
         self.dtype = dtype
         self.scan_layers = scan_layers
         self.checkpoint_policy = checkpoint_policy
-        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size, rngs=rngs, dtype=dtype)
+        self.embed_tokens: Embedding = Embedding(config.vocab_size, config.hidden_size, rngs=rngs, dtype=dtype)
 
         def stack(block: Block) -> DecoderLayer:
             @nnx.split_rngs(splits=len(block.layers))
@@ -78,11 +78,11 @@ class TextDecoder(nnx.Module):
 
         stacks = [stack(block) for block in config.blocks]
         self.layers = stacks[0] if len(stacks) == 1 else nnx.List(stacks)
-        self.norm = RMSNorm(
+        self.norm: RMSNorm = RMSNorm(
             config.hidden_size, config.rms_norm_eps, zero_centered=config.zero_centered_norms, dtype=dtype
         )
         if config.untied_head:
-            self.lm_head = Linear(config.hidden_size, config.vocab_size, use_bias=False, rngs=rngs, dtype=dtype)
+            self.lm_head: Linear = Linear(config.hidden_size, config.vocab_size, use_bias=False, rngs=rngs, dtype=dtype)
 
     def embed(self, token_ids: Int32[jax.Array, "batch tokens"]) -> Float[jax.Array, "batch tokens width"]:
         """The hidden state that each token starts from."""

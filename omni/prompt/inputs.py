@@ -46,7 +46,15 @@ class Inputs:
     def from_token_ids(
         cls, token_ids: Sequence[int | np.integer] | Integer[np.ndarray, "_"], vocabulary: int
     ) -> "Inputs":
-        """Plain text: positions count up on all three axes."""
+        """Plain text: positions count up on all three axes.
+
+        Args:
+            token_ids: one list of ids.
+            vocabulary: how many ids there are.
+
+        Raises:
+            InputError: `bad_token_ids`, the list is empty, or not one of whole numbers below `vocabulary`.
+        """
         try:
             ids = np.asarray(token_ids)
         except ValueError:  # lists of different lengths within
