@@ -33,6 +33,10 @@ def _patches_at_once() -> int:
     return 1 if platform() == "cpu" else _PATCHES_AT_ONCE
 
 
+# Stands in the place of an array where a program is compiled and not run.
+_ARRAY: Any = jax.ShapeDtypeStruct
+
+
 class VisionEmbedding(NamedTuple):
     """Tokens of one image or video, on the host.
 
@@ -90,15 +94,15 @@ class VisionEmbedder:
             rows: frames of a call.
             length: patches a row, pads included.
         """
-        config = self.config
+        config, array = self.config, _ARRAY
         values = config.in_channels * config.temporal_patch_size * config.patch_size**2
         self._runner.compile(
             VisionRows(
-                jax.ShapeDtypeStruct((rows, length, values), np.uint8),
-                jax.ShapeDtypeStruct((rows, length, 2), np.int32),
-                jax.ShapeDtypeStruct((rows, length, 4), np.int32),
-                jax.ShapeDtypeStruct((rows, length, 4), np.float32),
-                jax.ShapeDtypeStruct((rows,), np.int32),
+                array((rows, length, values), np.uint8),
+                array((rows, length, 2), np.int32),
+                array((rows, length, 4), np.int32),
+                array((rows, length, 4), np.float32),
+                array((rows,), np.int32),
             )
         )
 
@@ -167,12 +171,12 @@ class AudioEmbedder:
             rows: windows of a call.
             chunks: chunks a row, pads included.
         """
-        config = self.config
+        config, array = self.config, _ARRAY
         self._runner.compile(
             AudioRows(
-                jax.ShapeDtypeStruct((rows, chunks, config.num_mel_bins, config.chunk_frames), np.float32),
-                jax.ShapeDtypeStruct((rows, chunks), np.int32),
-                jax.ShapeDtypeStruct((rows,), np.int32),
+                array((rows, chunks, config.num_mel_bins, config.chunk_frames), np.float32),
+                array((rows, chunks), np.int32),
+                array((rows,), np.int32),
             )
         )
 

@@ -9,14 +9,15 @@ if TYPE_CHECKING:
     # For editors and type checkers. At run time anything else is refused with a code, by the calls themselves.
     import numpy as np
 
-    Part = Literal["vision", "audio", "text"]
-    DType = Literal["float32", "bfloat16"] | type[Any] | np.dtype[Any]
+    PartName = Literal["vision", "audio", "text"]
+    DTypeName = Literal["float32", "bfloat16"]
+    DType = DTypeName | type[Any] | np.dtype[Any]
     Quantization = Literal["int8", "off"]
     TableFormat = Literal["files", "parquet", "lance"]
     VectorDType = Literal["float32", "float16"]
     Pooling = Literal["auto", "mean", "embed"]
 else:
-    Part = DType = Quantization = TableFormat = VectorDType = Pooling = Any
+    PartName = DTypeName = DType = Quantization = TableFormat = VectorDType = Pooling = Any
 
 
 class Reading(TypedDict, total=False):

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from encoders.nn.context import in_own_context
 from encoders.nn.kernels import api as kernels
 from encoders.towers import AudioTower, VisionTower
-from omni.call_options import DType, Part, Quantization
+from omni.call_options import DType, PartName, Quantization
 from omni.checkpoint.config_file import check_token_ids, read_config
 from omni.checkpoint.directory import check_directory, find_directory
 from omni.checkpoint.interruptible import interrupts_as_such
@@ -61,7 +61,7 @@ from processors import AudioConfig as MelConfig
 
 kernels.enabled = os.environ.get("OMNI_KERNELS") != "0"  # encoders know nothing of the environment
 
-PARTS: tuple[Part, ...] = ("vision", "audio", "text")
+PARTS: tuple[PartName, ...] = ("vision", "audio", "text")
 
 
 class Parts(nnx.Module):
@@ -86,7 +86,7 @@ class Parts(nnx.Module):
 def load(
     name: str | os.PathLike[str],
     *,
-    parts: Part | Sequence[Part] = PARTS,
+    parts: PartName | Sequence[PartName] = PARTS,
     dtype: DType | None = None,
     quantize: Quantization | None = None,
     mesh: Mesh | None = None,
@@ -248,7 +248,7 @@ def _deadline_check(seconds: float | None) -> Callable[[], None]:
 C = TypeVar("C", ImageConfig, VideoConfig, MelConfig)
 
 
-def _chosen(parts: Any) -> tuple[str, ...]:
+def _chosen(parts: Any) -> tuple[PartName, ...]:
     several = (parts,) if isinstance(parts, str) else tuple(parts) if isinstance(parts, Sequence) else (parts,)
     unknown = [shown(part) for part in several if part not in PARTS]
     if unknown or not several:

@@ -59,7 +59,7 @@ class AudioProcessor:
 
     @overload
     def __call__(  # pyright: ignore[reportOverlappingOverload]
-        self, waveforms: list | tuple, sampling_rate: Rate = 16_000, *, access: Access | None = None
+        self, waveforms: list[Any] | tuple[Any, ...], sampling_rate: Rate = 16_000, *, access: Access | None = None
     ) -> list[AudioFeatures]: ...
 
     @overload

@@ -19,7 +19,7 @@ from omni.bulk.storage import extra
 from omni.bulk.table_rows import VECTOR_DTYPES
 from omni.bulk.table_sinks import LanceSink, ParquetSink, count_rows, table_schema, update_index
 from omni.bulk.vectors import VectorEncoder, chosen_pooling
-from omni.call_options import DType, Pooling, TableFormat, VectorDType
+from omni.call_options import DTypeName, PartName, Pooling, TableFormat, VectorDType
 from omni.checkpoint.directory import find_directory
 from omni.errors import InputError, check_batch_size, is_whole, shown
 from omni.loading import load
@@ -60,7 +60,7 @@ def encode_files(
     *,
     format: TableFormat = "files",
     model: str | os.PathLike[str] | Model = "demo",
-    model_dtype: DType | None = None,
+    model_dtype: DTypeName | None = None,
     column: str | None = None,
     text: str | None = None,
     id_column: str | None = None,
@@ -173,7 +173,7 @@ class _Job:
 
     model: str | os.PathLike[str] | Model
     directory: Path
-    model_dtype: str | None
+    model_dtype: DTypeName | None
     workers: int
     batch_size: int
     limits: Limits | None
@@ -188,7 +188,7 @@ class _Job:
         self, parts: Iterable[Part], sink_of: Any, summary: Summary, pooling: str | None, instruction: str | None
     ) -> None:
         """Encode parts, counting in the summary what becomes of them."""
-        wanted = ("vision", "audio", "text") if pooling == "embed" else ("vision", "audio")
+        wanted: tuple[PartName, ...] = ("vision", "audio", "text") if pooling == "embed" else ("vision", "audio")
         loaded = self.model
         if not isinstance(loaded, Model):
             loaded = load(loaded, parts=wanted, dtype=self.model_dtype, limits=self.limits, sources=self.sources)

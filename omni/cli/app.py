@@ -61,7 +61,7 @@ def program() -> None:
 def main() -> None:
     """Runs the command line; bad input is one line on stderr and exit code 2."""
     try:
-        app()
+        app(prog_name="omni")
     except (InputError, CheckpointError) as error:
         typer.echo(printable(f"omni: {error}"), err=True)
         raise SystemExit(2) from None

@@ -4,11 +4,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from omni.errors import InputError
+
+if TYPE_CHECKING:
+    from omni.call_options import DType, Quantization
+else:
+    DType = Quantization = str  # as they are typed; what cannot be used is refused with a code
 
 _DTYPES = ("float32", "bfloat16")
 _CHECKPOINT = "demo, a checkpoint directory, or a name on the hub."
@@ -30,7 +35,7 @@ ModelName = Annotated[str, typer.Option("--model", "-m", help=_CHECKPOINT, autoc
 ModelArgument = Annotated[str | None, typer.Argument(help=f"{_CHECKPOINT} The demo by default.", autocompletion=models)]
 ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="The same.", autocompletion=models)]
 Dtype = Annotated[
-    str | None,
+    DType | None,
     typer.Option(help="float32 or bfloat16; the checkpoint's own when not given.", autocompletion=dtypes),
 ]
 Media = Annotated[list[str] | None, typer.Argument(help="Images, audio, videos: paths, URLs or data URIs.")]

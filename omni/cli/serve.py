@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from omni.cli.common import Dtype, ModelArgument, ModelOption, chosen_model
+from omni.cli.common import Dtype, ModelArgument, ModelOption, Quantization, chosen_model
 from omni.errors import InputError
 
 
@@ -20,7 +20,9 @@ def serve(
     model: ModelOption = None,
     name: Annotated[str | None, typer.Option(help="What the model is called in requests.")] = None,
     dtype: Dtype = None,
-    quantize: Annotated[str | None, typer.Option(help="int8 keeps weights in half the memory of bfloat16.")] = None,
+    quantize: Annotated[
+        Quantization | None, typer.Option(help="int8 keeps weights in half the memory of bfloat16.")
+    ] = None,
     max_batch: Annotated[int, typer.Option(min=1, max=256, help="Most replies written at the same time.")] = 16,
     max_queue: Annotated[int, typer.Option(min=0, help="Most requests that wait beyond those.")] = 64,
     max_length: Annotated[int, typer.Option(min=64, help="Tokens of a conversation that there is memory for.")] = 4096,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from omni.cli.common import Dtype, ModelArgument, ModelOption, chosen_model
+from omni.cli.common import Dtype, ModelArgument, ModelOption, Quantization, chosen_model
 
 
 def warmup(
@@ -17,7 +17,7 @@ def warmup(
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Of the largest image or frame; the checkpoint's own when not given.")
     ] = None,
-    quantize: Annotated[str | None, typer.Option(help="int8, where the model will be loaded so.")] = None,
+    quantize: Annotated[Quantization | None, typer.Option(help="int8, where the model will be loaded so.")] = None,
     dtype: Dtype = None,
 ) -> None:
     """Compile a model's programs and keep them on disk, so that what comes next does not wait for them.

@@ -16,7 +16,9 @@ from omni.errors import InputError
 DISTRIBUTION = "omni-jax"
 ACCELERATORS = ("cuda", "tpu")
 # Of FFmpeg: what the videos and audio of most people are in.
-_DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "aac", "opus", "mp3", "vorbis", "flac")
+_DECODERS = {name: (name,) for name in "h264 hevc vp9 mpeg4 aac opus mp3 vorbis flac".split()}
+# FFmpeg's own av1 needs hardware.
+_DECODERS["av1"] = ("libdav1d", "libaom-av1", "libgav1")
 _MOST_FILES = 200_000
 
 State = Literal["ok", "missing", "wrong", "note"]
@@ -191,7 +193,7 @@ def _decoders(found: Diagnosis) -> None:
         return
     codecs = ".".join(map(str, av.library_versions["libavcodec"]))
     found.add("decoders", "FFmpeg", "ok", f"libavcodec {codecs}, by PyAV {av.__version__}")
-    absent = [name for name in _DECODERS if not _decodes(av.codec.Codec, name)]
+    absent = [name for name, several in _DECODERS.items() if not any(_decodes(av.codec.Codec, one) for one in several)]
     there = ", ".join(name for name in _DECODERS if name not in absent)
     text = f"{there}; not {', '.join(absent)}" if absent else there
     found.add("decoders", "video", "note" if absent else "ok", text)

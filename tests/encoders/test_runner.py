@@ -193,7 +193,6 @@ def test_programs_are_counted_once():
     assert embedder.programs == len(programs) == 2
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"], indirect=True)
 def test_what_is_compiled_ahead_is_what_a_call_needs(backend):
     """JAX traces a program once for its arguments: a call that needed another would trace again."""
     embedder = VisionEmbedder(Looker())
