@@ -106,5 +106,5 @@ def test_a_python_without_readline_reads_lines_too(typed, monkeypatch):
     session, _ = typed(["Hi"])
     assert session == ["Hi"]
     monkeypatch.setattr(line_editing, "_readline", lambda: None)
-    monkeypatch.setattr("builtins.input", lambda _, lines=iter(["Ho"]): next(lines, "/quit"))
+    monkeypatch.setattr("builtins.input", lambda _: "Ho")
     assert next(line_editing.read_lines(COMMANDS, None)) == "Ho"
