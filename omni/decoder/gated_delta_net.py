@@ -95,8 +95,8 @@ class GatedDeltaNet(nnx.Module):
         heads = config.linear_num_value_heads
         speeds = jax.random.uniform(rngs.params(), (heads,), minval=0.01, maxval=16.0)
         self.conv1d: CausalConv = CausalConv(config.conv_width, config.linear_conv_kernel_dim, rngs=rngs, dtype=dtype)
-        self.A_log = nnx.Param(jnp.log(speeds).astype(dtype))
-        self.dt_bias = nnx.Param(jnp.ones(heads, dtype))
+        self.A_log: nnx.Param[Any] = nnx.Param(jnp.log(speeds).astype(dtype))
+        self.dt_bias: nnx.Param[Any] = nnx.Param(jnp.ones(heads, dtype))
         self.norm: RMSNorm = RMSNorm(config.linear_value_head_dim, config.rms_norm_eps, dtype=dtype)
         self.out_proj: Linear = Linear(config.value_width, config.hidden_size, use_bias=False, rngs=rngs, dtype=dtype)
 

@@ -30,7 +30,9 @@ class Embedding(nnx.Module):
     """A row of weights for each token."""
 
     def __init__(self, vocabulary: int, width: int, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
-        self.weight = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (vocabulary, width), dtype))
+        self.weight: nnx.Param[Any] = nnx.Param(
+            nnx.initializers.normal(0.02)(rngs.params(), (vocabulary, width), dtype)
+        )
 
     def __call__(self, ids: Int32[jax.Array, "*shape"]) -> Float[jax.Array, "*shape width"]:
         """The rows of tokens."""
@@ -77,7 +79,7 @@ class TextDecoder(nnx.Module):
             return stacked(rngs)
 
         stacks = [stack(block) for block in config.blocks]
-        self.layers = stacks[0] if len(stacks) == 1 else nnx.List(stacks)
+        self.layers: Any = stacks[0] if len(stacks) == 1 else nnx.List(stacks)
         self.norm: RMSNorm = RMSNorm(
             config.hidden_size, config.rms_norm_eps, zero_centered=config.zero_centered_norms, dtype=dtype
         )
