@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-exhaustive check page ray coverage mutants lint format types docs samples notebooks bench clean
+.PHONY: help demo test test-exhaustive check page ray coverage mutants lint format types docs samples notebooks bench release clean
 
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,7 @@ format: $(VENV)/.with-lint  ## Put style and formatting right.
 
 types: $(VENV)/.with-lint $(VENV)/.with-test  ## Check types.
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/python -m tests.types.complete $(BIN)/python
 
 docs: $(VENV)/.with-docs  ## Build the site into out/site; a warning or a missing name is an error.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
@@ -66,6 +67,9 @@ bench: $(VENV)/.with-reference $(VENV)/.with-video  ## Run every stage beside th
 
 notebooks: $(VENV)/.with-notebooks $(VENV)/.with-test  ## Run every notebook of samples/ and keep what it shows.
 	$(BIN)/python -m samples.notebooks.execute $(ARGS)
+
+release: $(VENV)/.with-release  ## Build what would be published into dist/, and check it; .ci/release --tag tags it.
+	PYTHON=$(BIN)/python .ci/release $(ARGS)
 
 bench-%: $(VENV)/.with-reference  ## Run benchmarks/%.py beside the reference (installs torch).
 	$(BIN)/python -m benchmarks.$* $(ARGS)

@@ -108,7 +108,7 @@ def _ours_vision(grids: Sequence[vision.Grid], host: bool, quick: bool, _: Path)
     if host:
         embedder = VisionEmbedder(tower)
         return Call(lambda _: embedder.encode(pixels, grid), lambda _: np.empty(0))
-    return _on_device(tower, list(vision_calls(pixels, grid, tower.config, runner._ROWS_AT_ONCE)))
+    return _on_device(tower, list(vision_calls(pixels, grid, tower.config, runner._PATCHES_AT_ONCE)))
 
 
 def _ours_audio(seconds: int, quick: bool, _: Path) -> Call:

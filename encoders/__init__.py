@@ -3,6 +3,7 @@
 from encoders._moved import install as _install_old_names
 from encoders.audio import AudioEncoder
 from encoders.config import AudioConfig, VisionConfig
+from encoders.nn.compile import cache_programs
 from encoders.projectors import AudioProjector, PatchMerger, VisionProjector, VisionTokens
 from encoders.runner import AudioEmbedder, VisionEmbedder, VisionEmbedding
 from encoders.towers import AudioTower, VisionTower
@@ -28,4 +29,5 @@ __all__ = [
     "VisionProjector",
     "VisionTokens",
     "VisionTower",
+    "cache_programs",
 ]

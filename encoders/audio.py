@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float, Float32, Int32
 
 from encoders.config import AudioConfig
-from encoders.nn.layers import LayerNorm, Linear, activation
+from encoders.nn.layers import Activation, LayerNorm, Linear, activation
 from encoders.nn.weights import matmul
 from encoders.ops.attention import attend
 from encoders.vision import Convolution
@@ -32,7 +32,7 @@ class DownsamplingConvolution(Convolution):
 
     def __init__(self, in_channels: int, out_channels: int, *, rngs: nnx.Rngs, dtype: Any):
         super().__init__((in_channels, 3, 3), out_channels, rngs, dtype)
-        self.act = activation("gelu")
+        self.act: Activation = activation("gelu")
 
     def __call__(self, x: Float[Array, "chunks bins frames channels"]) -> Float[Array, "chunks b f out_channels"]:
         """Halves both axes, rounding up."""
@@ -50,11 +50,11 @@ class AudioAttention(nnx.Module):
 
     def __init__(self, config: AudioConfig, *, rngs: nnx.Rngs, dtype: Any):
         width = config.d_model
-        self.heads = config.encoder_attention_heads
-        self.q_proj = Linear(width, width, rngs=rngs, dtype=dtype)
-        self.k_proj = Linear(width, width, rngs=rngs, dtype=dtype)
-        self.v_proj = Linear(width, width, rngs=rngs, dtype=dtype)
-        self.out_proj = Linear(width, width, rngs=rngs, dtype=dtype)
+        self.heads: int = config.encoder_attention_heads
+        self.q_proj: Linear = Linear(width, width, rngs=rngs, dtype=dtype)
+        self.k_proj: Linear = Linear(width, width, rngs=rngs, dtype=dtype)
+        self.v_proj: Linear = Linear(width, width, rngs=rngs, dtype=dtype)
+        self.out_proj: Linear = Linear(width, width, rngs=rngs, dtype=dtype)
 
     def __call__(
         self, x: Float[Array, "rows length width"], lengths: Int32[Array, "rows"]
@@ -69,12 +69,12 @@ class AudioEncoderLayer(nnx.Module):
     """Attention and MLP, each on a normalised copy and added back."""
 
     def __init__(self, config: AudioConfig, *, rngs: nnx.Rngs, dtype: Any):
-        self.self_attn_layer_norm = LayerNorm(config.d_model, _EPS, dtype=dtype)
-        self.self_attn = AudioAttention(config, rngs=rngs, dtype=dtype)
-        self.final_layer_norm = LayerNorm(config.d_model, _EPS, dtype=dtype)
-        self.fc1 = Linear(config.d_model, config.encoder_ffn_dim, rngs=rngs, dtype=dtype)
-        self.fc2 = Linear(config.encoder_ffn_dim, config.d_model, rngs=rngs, dtype=dtype)
-        self.act = activation(config.activation_function)
+        self.self_attn_layer_norm: LayerNorm = LayerNorm(config.d_model, _EPS, dtype=dtype)
+        self.self_attn: AudioAttention = AudioAttention(config, rngs=rngs, dtype=dtype)
+        self.final_layer_norm: LayerNorm = LayerNorm(config.d_model, _EPS, dtype=dtype)
+        self.fc1: Linear = Linear(config.d_model, config.encoder_ffn_dim, rngs=rngs, dtype=dtype)
+        self.fc2: Linear = Linear(config.encoder_ffn_dim, config.d_model, rngs=rngs, dtype=dtype)
+        self.act: Activation = activation(config.activation_function)
 
     def __call__(
         self, x: Float[Array, "rows length width"], lengths: Int32[Array, "rows"]
@@ -97,23 +97,23 @@ class AudioEncoder(nnx.Module):
 
     def __init__(self, config: AudioConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
         self.config = config
-        self.dtype = dtype
+        self.dtype: Any = dtype
         channels = config.downsample_hidden_size
-        self.conv2d1 = DownsamplingConvolution(1, channels, rngs=rngs, dtype=dtype)
-        self.conv2d2 = DownsamplingConvolution(channels, channels, rngs=rngs, dtype=dtype)
-        self.conv2d3 = DownsamplingConvolution(channels, channels, rngs=rngs, dtype=dtype)
+        self.conv2d1: DownsamplingConvolution = DownsamplingConvolution(1, channels, rngs=rngs, dtype=dtype)
+        self.conv2d2: DownsamplingConvolution = DownsamplingConvolution(channels, channels, rngs=rngs, dtype=dtype)
+        self.conv2d3: DownsamplingConvolution = DownsamplingConvolution(channels, channels, rngs=rngs, dtype=dtype)
         bins = config.num_mel_bins
         for _ in range(3):
             bins = (bins + 1) // 2
-        self.conv_out = Linear(channels * bins, config.d_model, use_bias=False, rngs=rngs, dtype=dtype)
+        self.conv_out: Linear = Linear(channels * bins, config.d_model, use_bias=False, rngs=rngs, dtype=dtype)
 
         @nnx.split_rngs(splits=config.encoder_layers)
         @nnx.vmap
         def stacked(rngs: nnx.Rngs) -> AudioEncoderLayer:
             return AudioEncoderLayer(config, rngs=rngs, dtype=dtype)
 
-        self.layers = stacked(rngs)
-        self.ln_post = LayerNorm(config.d_model, _EPS, dtype=dtype)
+        self.layers: AudioEncoderLayer = stacked(rngs)
+        self.ln_post: LayerNorm = LayerNorm(config.d_model, _EPS, dtype=dtype)
 
     def __call__(
         self,

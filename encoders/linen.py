@@ -94,7 +94,7 @@ class VisionEncoder(nn.Module):
         table_weights: Float32[Array, "rows length 4"],
         lengths: Int32[Array, "rows"],
     ) -> VisionHidden:
-        """Encodes frames, one a row."""
+        """Encodes frames, one a row; arguments as `encoders.VisionEncoder` takes them."""
         module = _bound(
             self,
             lambda rngs: vision.VisionEncoder(
@@ -130,7 +130,7 @@ class AudioEncoder(nn.Module):
         conv_frames: Int32[Array, "rows chunks"],
         lengths: Int32[Array, "rows"],
     ) -> Float[Array, "rows length width"]:
-        """Encodes attention windows, one a row."""
+        """Encodes attention windows, one a row; arguments as `encoders.AudioEncoder` takes them."""
         module = _bound(self, lambda rngs: audio.AudioEncoder(self.config, rngs=rngs, dtype=self.dtype))
         return module(mel, conv_frames, lengths)
 

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from encoders.config import AudioConfig, VisionConfig
-from encoders.nn.layers import LayerNorm, Linear, activation
+from encoders.nn.layers import Activation, LayerNorm, Linear, activation
 from encoders.vision import VisionHidden
 
 _EPS = 1e-6
@@ -38,11 +38,11 @@ class PatchMerger(nnx.Module):
     """
 
     def __init__(self, config: VisionConfig, norm_width: int, *, rngs: nnx.Rngs, dtype: Any):
-        self.block_width = config.hidden_size * config.merge_unit
-        self.norm = LayerNorm(norm_width, _EPS, dtype=dtype)
-        self.linear_fc1 = Linear(self.block_width, self.block_width, rngs=rngs, dtype=dtype)
-        self.linear_fc2 = Linear(self.block_width, config.out_hidden_size, rngs=rngs, dtype=dtype)
-        self.act = activation("gelu")
+        self.block_width: int = config.hidden_size * config.merge_unit
+        self.norm: LayerNorm = LayerNorm(norm_width, _EPS, dtype=dtype)
+        self.linear_fc1: Linear = Linear(self.block_width, self.block_width, rngs=rngs, dtype=dtype)
+        self.linear_fc2: Linear = Linear(self.block_width, config.out_hidden_size, rngs=rngs, dtype=dtype)
+        self.act: Activation = activation("gelu")
 
     def __call__(self, x: Float[Array, "rows length width"]) -> Float[Array, "rows tokens out"]:
         """Patches in merge-block order to tokens."""
@@ -56,7 +56,7 @@ class VisionProjector(nnx.Module):
     """The final merger, which normalises patches, and one merger a deepstack level, which normalise blocks."""
 
     def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
-        self.merger = PatchMerger(config, config.hidden_size, rngs=rngs, dtype=dtype)
+        self.merger: PatchMerger = PatchMerger(config, config.hidden_size, rngs=rngs, dtype=dtype)
         if config.deepstack_visual_indexes:
 
             @nnx.split_rngs(splits=len(config.deepstack_visual_indexes))
@@ -64,7 +64,7 @@ class VisionProjector(nnx.Module):
             def stacked(rngs: nnx.Rngs) -> PatchMerger:
                 return PatchMerger(config, config.hidden_size * config.merge_unit, rngs=rngs, dtype=dtype)
 
-            self.deepstack_mergers = stacked(rngs)
+            self.deepstack_mergers: PatchMerger = stacked(rngs)
 
     def __call__(self, hidden: VisionHidden) -> VisionTokens:
         """Projects what a VisionEncoder returned."""
@@ -84,9 +84,9 @@ class AudioProjector(nnx.Module):
     """Two projections with an activation between."""
 
     def __init__(self, config: AudioConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
-        self.proj1 = Linear(config.d_model, config.d_model, rngs=rngs, dtype=dtype)
-        self.proj2 = Linear(config.d_model, config.output_dim, rngs=rngs, dtype=dtype)
-        self.act = activation(config.activation_function)
+        self.proj1: Linear = Linear(config.d_model, config.d_model, rngs=rngs, dtype=dtype)
+        self.proj2: Linear = Linear(config.d_model, config.output_dim, rngs=rngs, dtype=dtype)
+        self.act: Activation = activation(config.activation_function)
 
     def __call__(self, x: Float[Array, "rows length width"]) -> Float[Array, "rows length out"]:
         """Projects what an AudioEncoder returned."""

@@ -8,7 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, Int32, Shaped
 
-from encoders.buckets import Call, audio_calls, vision_calls
+from encoders.buckets import (
+    MOST_PATCHES,
+    AudioRows,
+    Call,
+    VisionRows,
+    audio_calls,
+    audio_shapes,
+    vision_calls,
+    vision_shapes,
+)
+from encoders.config import AudioConfig, VisionConfig
 from encoders.nn.compile import Program, is_small
 from encoders.nn.context import in_own_context
 from encoders.nn.module_weights import Weights
@@ -16,7 +26,15 @@ from encoders.nn.platform import platform
 from encoders.towers import AudioTower, VisionTower
 
 # Patches in one call, where several frames go together. On the CPU one frame at a time is as fast.
-_ROWS_AT_ONCE = 8192
+_PATCHES_AT_ONCE = 8192
+
+
+def _patches_at_once() -> int:
+    return 1 if platform() == "cpu" else _PATCHES_AT_ONCE
+
+
+# Stands in the place of an array where a program is compiled and not run.
+_ARRAY: Any = jax.ShapeDtypeStruct
 
 
 class VisionEmbedding(NamedTuple):
@@ -39,7 +57,8 @@ class VisionEmbedder:
     """
 
     def __init__(self, tower: VisionTower):
-        self.tower, self.config = tower, tower.config
+        self.tower: VisionTower = tower
+        self.config: VisionConfig = tower.config
         self._runner = _Runner(tower)
 
     @property
@@ -57,6 +76,36 @@ class VisionEmbedder:
         """Another object after each edit of the tower."""
         return self._runner.weights.version
 
+    def shapes(self, most_patches: int = MOST_PATCHES) -> list[tuple[int, int]]:
+        """Return rows and patches a row of every program that `encode` can need, at most 24.
+
+        Args:
+            most_patches: of the largest frame.
+        """
+        return vision_shapes(_patches_at_once(), most_patches)
+
+    @in_own_context
+    def compile(self, rows: int, length: int) -> None:
+        """Compile the program of one of `shapes` for pixels that are grey levels, and keep it where JAX keeps programs.
+
+        Nothing is run. Without a folder for programs (`encoders.cache_programs`) this is of no use.
+
+        Args:
+            rows: frames of a call.
+            length: patches a row, pads included.
+        """
+        config, array = self.config, _ARRAY
+        values = config.in_channels * config.temporal_patch_size * config.patch_size**2
+        self._runner.compile(
+            VisionRows(
+                array((rows, length, values), np.uint8),
+                array((rows, length, 2), np.int32),
+                array((rows, length, 4), np.int32),
+                array((rows, length, 4), np.float32),
+                array((rows,), np.int32),
+            )
+        )
+
     @in_own_context
     def encode(
         self, pixels: Shaped[np.ndarray, "patches values"], grid_thw: Int32[np.ndarray, "media 3"]
@@ -73,9 +122,9 @@ class VisionEmbedder:
         Raises:
             ValueError: the grids do not fit the patches.
         """
-        at_once = 1 if platform() == "cpu" else _ROWS_AT_ONCE
+        calls = vision_calls(pixels, grid_thw, self.config, _patches_at_once(), whole_patches=True)
         frames: dict[int, VisionEmbedding] = {}
-        for call, found in self._runner.run(vision_calls(pixels, grid_thw, self.config, at_once)):
+        for call, found in self._runner.run(calls):
             tokens = np.asarray(found.tokens)
             levels = None if found.deepstack is None else np.asarray(found.deepstack)
             for row, i in enumerate(call.members):
@@ -96,7 +145,8 @@ class AudioEmbedder:
     """
 
     def __init__(self, tower: AudioTower):
-        self.tower, self.config = tower, tower.config
+        self.tower: AudioTower = tower
+        self.config: AudioConfig = tower.config
         self._runner = _Runner(tower)
 
     @property
@@ -108,6 +158,27 @@ class AudioEmbedder:
     def version(self) -> object:
         """Another object after each edit of the tower."""
         return self._runner.weights.version
+
+    def shapes(self) -> list[tuple[int, int]]:
+        """Return rows and chunks a row of every program that `encode` can need, at most 15."""
+        return audio_shapes(self.config)
+
+    @in_own_context
+    def compile(self, rows: int, chunks: int) -> None:
+        """Compile the program of one of `shapes`, as `VisionEmbedder.compile` does.
+
+        Args:
+            rows: windows of a call.
+            chunks: chunks a row, pads included.
+        """
+        config, array = self.config, _ARRAY
+        self._runner.compile(
+            AudioRows(
+                array((rows, chunks, config.num_mel_bins, config.chunk_frames), np.float32),
+                array((rows, chunks), np.int32),
+                array((rows,), np.int32),
+            )
+        )
 
     @in_own_context
     def encode(self, mels: Sequence[Float32[np.ndarray, "bins _"]]) -> list[Float32[np.ndarray, "_ width"]]:
@@ -146,6 +217,10 @@ class _Runner:
     @property
     def programs(self) -> int:
         return len(self._shapes)
+
+    def compile(self, rows: Any) -> None:
+        """Compile the program for rows of these shapes."""
+        _apply.compile(self._small, *self.weights.read(), rows)
 
     def run(self, calls: Iterable[Call]) -> Iterator[tuple[Call, Any]]:
         """Runs calls; the next is made ready on the host while the device works on the one before."""

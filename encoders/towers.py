@@ -27,8 +27,10 @@ class VisionTower(nnx.Module):
         image_std: tuple[float, float, float] = _HALVES,
     ):
         self.config = config
-        self.encoder = VisionEncoder(config, rngs=rngs, dtype=dtype, image_mean=image_mean, image_std=image_std)
-        self.projector = VisionProjector(config, rngs=rngs, dtype=dtype)
+        self.encoder: VisionEncoder = VisionEncoder(
+            config, rngs=rngs, dtype=dtype, image_mean=image_mean, image_std=image_std
+        )
+        self.projector: VisionProjector = VisionProjector(config, rngs=rngs, dtype=dtype)
 
     def __call__(
         self,
@@ -47,8 +49,8 @@ class AudioTower(nnx.Module):
 
     def __init__(self, config: AudioConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
         self.config = config
-        self.encoder = AudioEncoder(config, rngs=rngs, dtype=dtype)
-        self.projector = AudioProjector(config, rngs=rngs, dtype=dtype)
+        self.encoder: AudioEncoder = AudioEncoder(config, rngs=rngs, dtype=dtype)
+        self.projector: AudioProjector = AudioProjector(config, rngs=rngs, dtype=dtype)
 
     def __call__(
         self,

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float, Float32, Int32, Shaped
 
 from encoders.config import VisionConfig
-from encoders.nn.layers import LayerNorm, Linear, activation
+from encoders.nn.layers import Activation, LayerNorm, Linear, activation
 from encoders.nn.rotary import axial_rotation, rotate
 from encoders.nn.weights import matmul
 from encoders.ops.attention import attend
@@ -52,10 +52,11 @@ class PatchEmbed(nnx.Module):
         image_std: tuple[float, float, float],
     ):
         size = config.patch_size
-        self.proj = Convolution(
+        self.proj: Convolution = Convolution(
             (config.in_channels, config.temporal_patch_size, size, size), config.hidden_size, rngs, dtype
         )
-        self.image_mean, self.image_std = image_mean, image_std
+        self.image_mean: tuple[float, float, float] = image_mean
+        self.image_std: tuple[float, float, float] = image_std
 
     def __call__(self, pixels: Shaped[Array, "rows length values"]) -> Float[Array, "rows length width"]:
         """Embeds patches.
@@ -83,8 +84,8 @@ class Convolution(nnx.Module):
 
     def __init__(self, kernel: tuple[int, ...], out_channels: int, rngs: nnx.Rngs, dtype: Any):
         initializer = nnx.initializers.truncated_normal(float(np.prod(kernel)) ** -0.5)
-        self.weight = nnx.Param(initializer(rngs.params(), (out_channels, *kernel), dtype))
-        self.bias = nnx.Param(jnp.zeros(out_channels, dtype))
+        self.weight: nnx.Param[Any] = nnx.Param(initializer(rngs.params(), (out_channels, *kernel), dtype))
+        self.bias: nnx.Param[Any] = nnx.Param(jnp.zeros(out_channels, dtype))
 
 
 class PositionTable(nnx.Module):
@@ -92,7 +93,7 @@ class PositionTable(nnx.Module):
 
     def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs, dtype: Any):
         shape = (config.num_position_embeddings, config.hidden_size)
-        self.weight = nnx.Param(nnx.initializers.truncated_normal(0.02)(rngs.params(), shape, dtype))
+        self.weight: nnx.Param[Any] = nnx.Param(nnx.initializers.truncated_normal(0.02)(rngs.params(), shape, dtype))
 
     def __call__(
         self, indices: Int32[Array, "rows length 4"], weights: Float32[Array, "rows length 4"]
@@ -106,9 +107,9 @@ class VisionAttention(nnx.Module):
     """Self-attention within a frame, with rotary positions on its two axes."""
 
     def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs, dtype: Any):
-        self.heads = config.num_heads
-        self.qkv = Linear(config.hidden_size, 3 * config.hidden_size, rngs=rngs, dtype=dtype)
-        self.proj = Linear(config.hidden_size, config.hidden_size, rngs=rngs, dtype=dtype)
+        self.heads: int = config.num_heads
+        self.qkv: Linear = Linear(config.hidden_size, 3 * config.hidden_size, rngs=rngs, dtype=dtype)
+        self.proj: Linear = Linear(config.hidden_size, config.hidden_size, rngs=rngs, dtype=dtype)
 
     def __call__(
         self, x: Float[Array, "rows length width"], rotation: Any, lengths: Int32[Array, "rows"]
@@ -124,9 +125,9 @@ class VisionMLP(nnx.Module):
     """Two projections with an activation between."""
 
     def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs, dtype: Any):
-        self.linear_fc1 = Linear(config.hidden_size, config.intermediate_size, rngs=rngs, dtype=dtype)
-        self.linear_fc2 = Linear(config.intermediate_size, config.hidden_size, rngs=rngs, dtype=dtype)
-        self.act = activation(config.hidden_act)
+        self.linear_fc1: Linear = Linear(config.hidden_size, config.intermediate_size, rngs=rngs, dtype=dtype)
+        self.linear_fc2: Linear = Linear(config.intermediate_size, config.hidden_size, rngs=rngs, dtype=dtype)
+        self.act: Activation = activation(config.hidden_act)
 
     def __call__(self, x: Float[Array, "rows length width"]) -> Float[Array, "rows length width"]:
         """Transforms each token by itself."""
@@ -137,10 +138,10 @@ class VisionBlock(nnx.Module):
     """Attention and MLP, each on a normalised copy and added back."""
 
     def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs, dtype: Any):
-        self.norm1 = LayerNorm(config.hidden_size, _EPS, dtype=dtype)
-        self.norm2 = LayerNorm(config.hidden_size, _EPS, dtype=dtype)
-        self.attn = VisionAttention(config, rngs=rngs, dtype=dtype)
-        self.mlp = VisionMLP(config, rngs=rngs, dtype=dtype)
+        self.norm1: LayerNorm = LayerNorm(config.hidden_size, _EPS, dtype=dtype)
+        self.norm2: LayerNorm = LayerNorm(config.hidden_size, _EPS, dtype=dtype)
+        self.attn: VisionAttention = VisionAttention(config, rngs=rngs, dtype=dtype)
+        self.mlp: VisionMLP = VisionMLP(config, rngs=rngs, dtype=dtype)
 
     def __call__(
         self, x: Float[Array, "rows length width"], rotation: Any, lengths: Int32[Array, "rows"]
@@ -173,15 +174,17 @@ class VisionEncoder(nnx.Module):
         image_std: tuple[float, float, float] = _HALVES,
     ):
         self.config = config
-        self.patch_embed = PatchEmbed(config, rngs=rngs, dtype=dtype, image_mean=image_mean, image_std=image_std)
-        self.pos_embed = PositionTable(config, rngs=rngs, dtype=dtype)
+        self.patch_embed: PatchEmbed = PatchEmbed(
+            config, rngs=rngs, dtype=dtype, image_mean=image_mean, image_std=image_std
+        )
+        self.pos_embed: PositionTable = PositionTable(config, rngs=rngs, dtype=dtype)
 
         @nnx.split_rngs(splits=config.depth)
         @nnx.vmap
         def stacked(rngs: nnx.Rngs) -> VisionBlock:
             return VisionBlock(config, rngs=rngs, dtype=dtype)
 
-        self.blocks = stacked(rngs)
+        self.blocks: VisionBlock = stacked(rngs)
 
     def __call__(
         self,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from omni.generation.reply import Reply
     from omni.loading import load
     from omni.media.embedding import Embedding
+    from omni.media.similarity import Similarity, similarity
     from omni.model import Model
     from omni.options import GenerationOptions
     from omni.prompt.inputs import Inputs
@@ -54,6 +55,7 @@ __all__ = [
     "RankedDocument",
     "ReasoningDelta",
     "Reply",
+    "Similarity",
     "Sources",
     "TextDelta",
     "ToolCall",
@@ -63,6 +65,7 @@ __all__ = [
     "encode_files",
     "load",
     "search",
+    "similarity",
 ]
 
 # JAX takes most of a second to import: it is loaded when a name that needs it is first used.
@@ -78,6 +81,7 @@ _LAZY = {
     "RankedDocument": "omni.tasks.rerank",
     "ReasoningDelta": "omni.prompt.reply_stream",
     "Reply": "omni.generation.reply",
+    "Similarity": "omni.media.similarity",
     "TextDelta": "omni.prompt.reply_stream",
     "ToolCall": "omni.prompt.tool_calls",
     "ToolCallDelta": "omni.prompt.reply_stream",
@@ -85,6 +89,7 @@ _LAZY = {
     "encode_files": "omni.bulk.encode_files",
     "load": "omni.loading",
     "search": "omni.bulk.search",
+    "similarity": "omni.media.similarity",
 }
 
 

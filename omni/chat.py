@@ -1,8 +1,9 @@
 """A conversation that remembers: later turns read only what is new, and no medium is encoded twice."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
+from omni.call_options import ChatOptions
 from omni.errors import InputError, shown
 from omni.generation.reply import Reply
 from omni.generation.ticket import Ticket
@@ -13,6 +14,7 @@ from omni.prompt.messages import parse
 from omni.prompt.token_reuse import ReusableTokens, reusable_tokens
 from omni.runtime import PROMPT_OPTIONS, Chosen, Runtime
 from processors import Access
+from processors.notebook import shortened
 
 _Messages = list[dict[str, Any]]
 # A turn always begins anew: it goes on with no message.
@@ -27,7 +29,7 @@ class Chat:
         reply: the last reply, whole, also after `stream`.
     """
 
-    def __init__(self, model: Runtime, system: str | None = None, **options: Any):
+    def __init__(self, model: Runtime, system: str | None = None, **options: Unpack[ChatOptions]):
         _check_options(options)
         self._model, self._options = model, options
         self.messages: list[dict[str, Any]] = []
@@ -39,7 +41,11 @@ class Chat:
         if system is not None:
             self._append({"role": "system", "content": system})
 
-    def send(self, text: str | Sequence[Mapping[str, Any] | str], *media: Any, **options: Any) -> Reply:
+    def __repr__(self) -> str:
+        last = "" if self.reply is None else f", last {shortened(self.reply.text, 40)!r}"
+        return f"<omni.Chat with {self._model.name!r}: {len(self.messages)} messages{last}>"
+
+    def send(self, text: str | Sequence[Mapping[str, Any] | str], *media: Any, **options: Unpack[ChatOptions]) -> Reply:
         """Says something and waits for the answer.
 
         Args:
@@ -56,10 +62,15 @@ class Chat:
         assert self.reply is not None
         return self.reply
 
-    def stream(self, text: str | Sequence[Mapping[str, Any] | str], *media: Any, **options: Any) -> Iterator[str]:
+    def stream(
+        self, text: str | Sequence[Mapping[str, Any] | str], *media: Any, **options: Unpack[ChatOptions]
+    ) -> Iterator[str]:
         """Says something and gives the answer piece by piece; arguments are those of `send`.
 
         The turn joins the conversation when the answer ends, or when the caller stops listening; not when it fails.
+
+        Raises:
+            InputError: as `send`; `no_tokenizer`, there is nothing to make text with.
         """
         _check_options(options)
         chosen = self._model.chosen(None, {**self._options, **options})

@@ -60,11 +60,13 @@ class CheckpointError(ValueError):
         unexpected: Sequence[str] = (),
         misshaped: Sequence[str] = (),
     ):
-        self.code = code
-        self.missing, self.unexpected, self.misshaped = tuple(missing), tuple(unexpected), tuple(misshaped)
+        self.code: str = code
+        self.missing: tuple[str, ...] = tuple(missing)
+        self.unexpected: tuple[str, ...] = tuple(unexpected)
+        self.misshaped: tuple[str, ...] = tuple(misshaped)
         named = {"missing": missing, "unexpected": unexpected, "mis-shaped": misshaped}
         listed = [f"{title}: {name}" for title, names in named.items() for name in names]
-        self.problems = (*problems, *listed) or (message,)
+        self.problems: tuple[str, ...] = (*problems, *listed) or (message,)
         groups = [(title, tuple(names)) for title, names in (("problems", problems), *named.items()) if names]
         super().__init__(_paragraph(message, groups))
 

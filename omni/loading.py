@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from encoders.nn.context import in_own_context
 from encoders.nn.kernels import api as kernels
 from encoders.towers import AudioTower, VisionTower
+from omni.call_options import DType, PartName, Quantization
 from omni.checkpoint.adapters import open_adapters, with_adapters
 from omni.checkpoint.config_file import check_token_ids, read_config
 from omni.checkpoint.directory import check_directory, find_directory
@@ -43,6 +44,7 @@ from omni.errors import CheckpointError, InputError, is_whole, shown
 from omni.families import Family
 from omni.media.encoder import MediaEncoder
 from omni.model import Model
+from omni.program_cache import enable_compilation_cache as enable_compilation_cache
 from omni.prompt.template import ChatTemplate
 from omni.prompt.tokenizer import Tokenizer
 from omni.prompt.tokenizer_files import end_of_text
@@ -59,7 +61,7 @@ from processors import (
 
 kernels.enabled = os.environ.get("OMNI_KERNELS") != "0"  # encoders know nothing of the environment
 
-PARTS = ("vision", "audio", "text")
+PARTS: tuple[PartName, ...] = ("vision", "audio", "text")
 
 
 class Parts(nnx.Module):
@@ -70,11 +72,13 @@ class Parts(nnx.Module):
             # The tower divides grey levels by 255; a file's own factor goes into the mean and deviation.
             unit = 255 * images.rescale_factor
             mean, std = ((r / unit, g / unit, b / unit) for r, g, b in (images.image_mean, images.image_std))
-            self.vision = VisionTower(config.vision, rngs=rngs, dtype=dtype, image_mean=mean, image_std=std)
+            self.vision: VisionTower = VisionTower(
+                config.vision, rngs=rngs, dtype=dtype, image_mean=mean, image_std=std
+            )
         if config.audio is not None:
-            self.audio = AudioTower(config.audio, rngs=rngs, dtype=dtype)
+            self.audio: AudioTower = AudioTower(config.audio, rngs=rngs, dtype=dtype)
         if config.text is not None:
-            self.text = TextDecoder(config.text, rngs=rngs, dtype=dtype)
+            self.text: TextDecoder = TextDecoder(config.text, rngs=rngs, dtype=dtype)
 
 
 @interrupts_as_such()
@@ -82,9 +86,9 @@ class Parts(nnx.Module):
 def load(
     name: str | os.PathLike[str],
     *,
-    parts: Sequence[str] = PARTS,
-    dtype: Any = None,
-    quantize: str | None = None,
+    parts: PartName | Sequence[PartName] = PARTS,
+    dtype: DType | None = None,
+    quantize: Quantization | None = None,
     adapters: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     mesh: Mesh | None = None,
     progress: bool | None = None,
@@ -232,23 +236,6 @@ def _abstract(config: ModelConfig, images: ImageConfig, dtype: Any) -> tuple[Any
     return nnx.split(nnx.eval_shape(lambda: Parts(config, images, rngs=nnx.Rngs(0), dtype=dtype)))
 
 
-def enable_compilation_cache() -> None:
-    """Keeps compiled programs on disk, unless the user has chosen a place for them already, or to keep none."""
-    place, least = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
-    config: Any = jax.config
-    if _is_set(place, None) or not config.jax_enable_compilation_cache:
-        return
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    config.update(place, str(home / "omni-jax" / "compiled"))
-    if not _is_set(least, 1.0):
-        config.update(least, 0.2)
-
-
-def _is_set(name: str, default: Any) -> bool:
-    """Whether a setting of JAX is set in the environment, or is not the one that JAX begins with."""
-    return name.upper() in os.environ or getattr(jax.config, name) != default
-
-
 def _deadline_check(seconds: float | None) -> Callable[[], None]:
     """What raises once the time of a load is up."""
     try:
@@ -265,7 +252,7 @@ def _deadline_check(seconds: float | None) -> Callable[[], None]:
     return check
 
 
-def _chosen(parts: Any) -> tuple[str, ...]:
+def _chosen(parts: Any) -> tuple[PartName, ...]:
     several = (parts,) if isinstance(parts, str) else tuple(parts) if isinstance(parts, Sequence) else (parts,)
     unknown = [shown(part) for part in several if part not in PARTS]
     if unknown or not several:

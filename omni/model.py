@@ -10,7 +10,7 @@ from typing import Any, Unpack, overload
 import numpy as np
 from jaxtyping import Float, Float32
 
-from omni.call_options import GenerateOptions, PrepareOptions, Reading, TranscribeOptions
+from omni.call_options import ChatOptions, GenerateOptions, PrepareOptions, Reading, TranscribeOptions
 from omni.chat import Chat
 from omni.checkpoint.save import save
 from omni.errors import InputError, check_batch_size
@@ -246,7 +246,16 @@ class Model(Runtime):
     def stream(
         self, messages: Conversation, options: GenerationOptions | None = None, **given: Unpack[GenerateOptions]
     ) -> Iterator[str]:
-        """Answers one conversation piece by piece; never half a character. Options are those of `generate`."""
+        """Answers one conversation piece by piece; never half a character.
+
+        Args:
+            messages: messages or token ids of one conversation.
+            options: how the reply is written.
+            given: as in `generate`.
+
+        Raises:
+            InputError: as `generate`; `no_tokenizer`, there is nothing to make text with; `bad_n`, more than one reply.
+        """
         if self.tokenizer is None:
             raise InputError("no_tokenizer", "streaming gives text, and the checkpoint directory has no tokenizer")
         inputs, chosen, access = self.request(messages, options, given)
@@ -276,7 +285,7 @@ class Model(Runtime):
         budget = MemoryBudget.of(self._cache_bytes if cache_bytes is None else cache_bytes)
         return ServingEngine(self.generator.served(max_batch, max_length, max_queue, budget), self.request)
 
-    def chat(self, system: str | None = None, **options: Any) -> Chat:
+    def chat(self, system: str | None = None, **options: Unpack[ChatOptions]) -> Chat:
         """Begins a conversation that remembers.
 
         Args:

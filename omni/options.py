@@ -202,6 +202,10 @@ class GenerationOptions:
     def of(cls, options: "GenerationOptions | None", given: Mapping[str, Any]) -> "GenerationOptions":
         """Options, with keyword arguments in place of their fields.
 
+        Args:
+            options: what stands where a keyword says nothing; the defaults when None.
+            given: keyword arguments, each the name of a field.
+
         Raises:
             TypeError: a keyword is no option.
             InputError: a value cannot be used.

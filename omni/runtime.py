@@ -87,10 +87,14 @@ class Runtime:
         cache_bytes: int | None = None,
         media_cache_bytes: int = 128 << 20,
     ):
-        self.name, self.config, self.tokenizer = name, config, tokenizer
-        self.parts, self.notice = parts, notice
+        self.name: str = name
+        self.config: ModelConfig = config
+        self.tokenizer: Tokenizer | None = tokenizer
+        self.parts: Any = parts
+        self.notice: str | None = notice
         self._origin, self._media = origin, media
-        self.template, self.generation = template, generation
+        self.template: ChatTemplate = template
+        self.generation: GenerationConfig = generation
         self._cache_bytes = cache_bytes
         self._media_cache, self._encoded_with = MediaCache(media_cache_bytes), media.version
         self._generator: Generator | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from jaxtyping import Float32
@@ -44,16 +44,22 @@ class AudioProcessor:
     """
 
     def __init__(self, config: AudioConfig | None = None, *, access: Access = DEFAULT_ACCESS):
-        self.config, self.access = config or AudioConfig(), access
+        self.config: AudioConfig = config or AudioConfig()
+        self.access: Access = access
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, *, access: Access = DEFAULT_ACCESS) -> "AudioProcessor":
-        """Reads the settings that lie beside a checkpoint; errors as `AudioConfig.from_pretrained`."""
+        """Read the settings that lie beside a checkpoint; errors as `AudioConfig.from_pretrained`.
+
+        Args:
+            directory: the checkpoint's.
+            access: limits and source policy of calls that bring none of their own.
+        """
         return cls(AudioConfig.from_pretrained(directory), access=access)
 
     @overload
     def __call__(  # pyright: ignore[reportOverlappingOverload]
-        self, waveforms: list | tuple, sampling_rate: Rate = 16_000, *, access: Access | None = None
+        self, waveforms: list[Any] | tuple[Any, ...], sampling_rate: Rate = 16_000, *, access: Access | None = None
     ) -> list[AudioFeatures]: ...
 
     @overload

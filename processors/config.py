@@ -49,7 +49,7 @@ class ImageConfig:
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     rescale_factor: float = 1 / 255
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, most in {"patch_size": 1024, "temporal_patch_size": 64, "merge_size": 64}.items():
             _require_whole(name, getattr(self, name), 1, most)
         _require_whole("min_pixels", self.min_pixels, 1, MOST_PIXELS)
@@ -94,6 +94,8 @@ class VideoConfig(ImageConfig):
         clip_limits: whether the limits hold for the areas of all frames together.
         to_last_frame: whether frames are spread from the first to the last, in any number; else from the first on, in
             whole temporal patches.
+        min_pixels: least area, of a frame or of all.
+        max_pixels: greatest area, likewise.
         fps: frames a second to sample.
         min_frames: least number of frames to sample, where the video has as many.
         max_frames: greatest number of frames to sample.
@@ -107,7 +109,7 @@ class VideoConfig(ImageConfig):
     clip_limits: bool = False
     to_last_frame: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         _require(_is_scale(self.fps), "fps", self.fps, "above 0")
         _require_whole("min_frames", self.min_frames, 1, _MOST_FRAMES)
@@ -166,7 +168,7 @@ class AudioConfig:
     feature_size: int = 128
     min_length: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         most = {"sampling_rate": 1_000_000, "n_fft": 1 << 16, "hop_length": 1 << 16, "feature_size": 4096}
         for field in fields(self):
             least = 0 if field.name == "min_length" else 1

@@ -10,7 +10,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, code: str, message: str):
-        self.code = code
+        self.code: str = code
         super().__init__(message if len(message) <= 500 else message[:497] + "...")
 
     def __reduce__(self) -> tuple[type["InputError"], tuple[str, str]]:

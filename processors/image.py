@@ -58,11 +58,17 @@ class ImageProcessor:
     """
 
     def __init__(self, config: ImageConfig | None = None, *, access: Access = DEFAULT_ACCESS):
-        self.config, self.access = config or ImageConfig(), access
+        self.config: ImageConfig = config or ImageConfig()
+        self.access: Access = access
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, *, access: Access = DEFAULT_ACCESS) -> "ImageProcessor":
-        """Read the settings that lie beside a checkpoint; errors as `ImageConfig.from_pretrained`."""
+        """Read the settings that lie beside a checkpoint; errors as `ImageConfig.from_pretrained`.
+
+        Args:
+            directory: the checkpoint's.
+            access: limits and source policy of calls that bring none of their own.
+        """
         return cls(ImageConfig.from_pretrained(directory), access=access)
 
     def __call__(

@@ -1,4 +1,4 @@
-"""What notebooks show of a result beside its `repr`: never an error, and nothing is imported before it is shown."""
+"""What is shown of a result, in notebooks beside its `repr`: never an error, and nothing is imported before."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -19,6 +19,11 @@ def shown(method: Callable[[Any], T]) -> Callable[[Any], T | None]:
             return None
 
     return guarded
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """Return the beginning of a text, for a `repr`."""
+    return _cut(text, most)
 
 
 def table(title: str, rows: Mapping[str, object], most: int = 2000) -> str:

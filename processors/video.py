@@ -70,11 +70,17 @@ class VideoProcessor:
     """
 
     def __init__(self, config: VideoConfig | None = None, *, access: Access = DEFAULT_ACCESS):
-        self.config, self.access = config or VideoConfig(), access
+        self.config: VideoConfig = config or VideoConfig()
+        self.access: Access = access
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, *, access: Access = DEFAULT_ACCESS) -> "VideoProcessor":
-        """Read the settings that lie beside a checkpoint; errors as `VideoConfig.from_pretrained`."""
+        """Read the settings that lie beside a checkpoint; errors as `VideoConfig.from_pretrained`.
+
+        Args:
+            directory: the checkpoint's.
+            access: limits and source policy of calls that bring none of their own.
+        """
         return cls(VideoConfig.from_pretrained(directory), access=access)
 
     def __call__(

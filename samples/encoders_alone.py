@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from encoders import AudioConfig, AudioEmbedder, AudioTower, VisionConfig, VisionEmbedder, VisionEncoder, VisionTower
+import encoders
+from encoders import AudioConfig, AudioEmbedder, AudioTower, VisionConfig, VisionEmbedder, VisionTower
 from encoders.buckets import vision_calls
 
 # Any sizes; the defaults are those of the released Qwen3-Omni checkpoints.
@@ -26,6 +27,7 @@ HEAR = AudioConfig(
 
 
 def main() -> None:
+    encoders.cache_programs("out/programs")  # what is compiled once is read from here by later runs
     random = np.random.default_rng(0)
     # Two pictures, of 4 x 6 and 8 x 8 patches of 16 x 16 pixels: 24 and 64 patches, in blocks of 2 x 2.
     grid_thw = np.array([[1, 4, 6], [1, 8, 8]], np.int32)
@@ -38,9 +40,9 @@ def main() -> None:
     for heard in AudioEmbedder(AudioTower(HEAR, rngs=nnx.Rngs(0))).encode(mels):
         print("audio tokens ", heard.shape)
 
-    # The modules themselves take rows: one frame a row, padded, as the host lays them out.
-    encoder = VisionEncoder(SEE, rngs=nnx.Rngs(0))
-    call = next(vision_calls(pixels, grid_thw, SEE, rows_at_once=1))
+    # The modules themselves take rows: one frame a row, padded, several in a call, as the host lays them out.
+    encoder = encoders.VisionEncoder(SEE, rngs=nnx.Rngs(0))
+    (call,) = vision_calls(np.tile(pixels, (2, 1)), np.tile(grid_thw, (2, 1)), SEE, patches_at_once=4 * 256)
     rows = jax.tree.map(jnp.asarray, call.rows)
     hidden = encoder(*rows)
     print("hidden states", hidden.last.shape, "of frames of", call.rows.lengths, "patches")

@@ -10,6 +10,8 @@ import socket
 import sys
 from pathlib import Path
 
+from tests.quick_compile import QUICK_COMPILE_FLAGS
+
 ROOT = Path(__file__).parents[1]
 
 # A shell ignores Ctrl-C for what it runs in the background, and so would the processes that tests interrupt.
@@ -23,8 +25,7 @@ sys.dont_write_bytecode = False
 # Read by JAX when it is first imported, and by the processes that tests start. What the user has set stands.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("NPROC", "2")  # XLA's threads on the CPU
-# Most of the suite's time goes to compiling: quickly made programs do the same sums, a little slower.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", QUICK_COMPILE_FLAGS)
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 # Each imports from those above it alone; those of one line do not know each other. Modules that lie in no folder stand
 # where what they import ends: a ModelConfig holds the decoder's config, and loading makes a Model.
 ORDER = """
-    _guard _moved errors
+    _guard _moved errors program_cache
     decoder
     generation_fields
     config response_format

@@ -1,4 +1,4 @@
-"""How programs of small parts are compiled: quickly, as they run in milliseconds and to compile one takes a second."""
+"""How programs are compiled and kept; those of small parts quickly, as they run in milliseconds and not in seconds."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +9,8 @@ from encoders.nn.platform import platform
 
 # Weights up to which a part is small: more than the demo has, and far fewer than any part that is published.
 _SMALL = 8_000_000
+# What JAX begins with: programs that compile sooner are not kept.
+_JAX_LEAST_SECONDS = 1.0
 # Of LLVM: the demo's programs are ready in two thirds of the time, and a tenth slower.
 _QUICKLY = {"xla_backend_optimization_level": 1}
 
@@ -16,6 +18,23 @@ _QUICKLY = {"xla_backend_optimization_level": 1}
 def is_small(weights: Any) -> bool:
     """Whether a part, given as the tree of its weights, is a small one."""
     return sum(leaf.size for leaf in jax.tree.leaves(weights)) <= _SMALL
+
+
+def cache_programs(directory: str, *, least_seconds: float = 0.2) -> None:
+    """Keep compiled programs in a folder, from which later processes read them; `omni.load` does so by itself.
+
+    A place that JAX has been told of already stands, as does the wish to keep none.
+
+    Args:
+        directory: made where it is absent.
+        least_seconds: programs that compile sooner are not kept, unless JAX has been told of another time.
+    """
+    config: Any = jax.config
+    if not config.jax_enable_compilation_cache or config.jax_compilation_cache_dir is not None:
+        return
+    config.update("jax_compilation_cache_dir", directory)
+    if config.jax_persistent_cache_min_compile_time_secs == _JAX_LEAST_SECONDS:
+        config.update("jax_persistent_cache_min_compile_time_secs", least_seconds)
 
 
 class Program:
@@ -37,5 +56,16 @@ class Program:
 
     def __call__(self, small: bool, *arguments: Any) -> Any:
         """Calls the form for small parts, or the other."""
-        quick = small and platform() == "cpu"
-        return (self._quick if quick else self._whole)(*arguments)
+        return self._form(small)(*arguments)
+
+    def compile(self, small: bool, *arguments: Any) -> None:
+        """Compile without a call: what JAX keeps on disk is found there by the first call of the kind.
+
+        Args:
+            small: as of a call.
+            arguments: arrays, or in their places what has their shapes and dtypes.
+        """
+        self._form(small).lower(*arguments).compile()
+
+    def _form(self, small: bool) -> Any:
+        return self._quick if small and platform() == "cpu" else self._whole

@@ -23,7 +23,10 @@ _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def activation(name: str) -> Callable[[jax.Array], jax.Array]:
+Activation = Callable[[jax.Array], jax.Array]
+
+
+def activation(name: str) -> Activation:
     """An activation function by the name that configs use.
 
     Raises:
@@ -48,8 +51,8 @@ class Linear(nnx.Module):
     def __init__(
         self, in_features: int, out_features: int, *, use_bias: bool = True, rngs: nnx.Rngs, dtype: Any = jnp.float32
     ):
-        self.weight = nnx.Param(_INITIALIZER(rngs.params(), (out_features, in_features), dtype))
-        self.bias = nnx.Param(jnp.zeros(out_features, dtype)) if use_bias else None
+        self.weight: nnx.Param[Any] = nnx.Param(_INITIALIZER(rngs.params(), (out_features, in_features), dtype))
+        self.bias: nnx.Param[Any] | None = nnx.Param(jnp.zeros(out_features, dtype)) if use_bias else None
 
     def __call__(self, x: Float[Array, "*rows in_features"]) -> Float[Array, "*rows out_features"]:
         """Projects the last axis; the result has the dtype of `x`."""
@@ -70,8 +73,8 @@ class LayerNorm(nnx.Module):
 
     def __init__(self, width: int, eps: float, *, dtype: Any = jnp.float32):
         self.eps = eps
-        self.weight = nnx.Param(jnp.ones(width, dtype))
-        self.bias = nnx.Param(jnp.zeros(width, dtype))
+        self.weight: nnx.Param[Any] = nnx.Param(jnp.ones(width, dtype))
+        self.bias: nnx.Param[Any] = nnx.Param(jnp.zeros(width, dtype))
 
     def __call__(self, x: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
         """Normalises the last axis; the result has the dtype of `x`."""

@@ -23,8 +23,10 @@ class Graph:
     """
 
     def __init__(self, module: nnx.Module):
-        self._graph, self.state = nnx.split(module)  # the state holds the module's own variables
-        self.tree = jax.tree.structure(self.state)
+        graph, state = nnx.split(module)
+        self._graph = graph
+        self.state: Any = state  # which holds the module's own variables
+        self.tree: Any = jax.tree.structure(state)
         self._hash = hash((self._graph, self.tree))
 
     def merge(self, arrays: Arrays) -> Any:

@@ -21,6 +21,7 @@ from omni.bulk.storage import extra
 from omni.bulk.table_rows import VECTOR_DTYPES
 from omni.bulk.table_sinks import LanceSink, ParquetSink, count_rows, table_schema, update_index
 from omni.bulk.vectors import chosen_pooling, vector_width
+from omni.call_options import DTypeName, Pooling, TableFormat, VectorDType
 from omni.checkpoint.config_file import read_config
 from omni.checkpoint.directory import find_directory
 from omni.checkpoint.processor_settings import read_processor_settings
@@ -64,15 +65,15 @@ def encode_files(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
-    format: str = "files",
+    format: TableFormat = "files",
     model: str | os.PathLike[str] | Model = "demo",
-    model_dtype: str | None = None,
+    model_dtype: DTypeName | None = None,
     column: str | None = None,
     text: str | None = None,
     id_column: str | None = None,
-    pooling: str = "auto",
+    pooling: Pooling = "auto",
     instruction: str | None = None,
-    dtype: str = "float32",
+    dtype: VectorDType = "float32",
     tokens: bool = False,
     shard: tuple[int, int] | str = (0, 1),
     batch_size: int = 8,
@@ -185,7 +186,7 @@ class _Job:
 
     model: str | os.PathLike[str] | Model
     directory: Path
-    model_dtype: str | None
+    model_dtype: DTypeName | None
     workers: int | None
     batch_size: int
     limits: Limits | None

@@ -15,6 +15,7 @@ from omni.bulk.storage import extra
 from omni.bulk.table_rows import vectors_of
 from omni.bulk.table_sinks import lance_path
 from omni.bulk.vectors import VectorEncoder
+from omni.call_options import PartName
 from omni.checkpoint.directory import find_directory
 from omni.errors import InputError, is_whole, shown
 from omni.loading import load
@@ -191,7 +192,7 @@ def _loaded(model: Any, settings: dict[str, Any], limits: Limits | None, sources
     directory = name._origin.directory if isinstance(name, Model) else find_directory(name)
     if checkpoint_fingerprint(directory) != settings["checkpoint"]:
         raise InputError("other_model", f"the table was made by another checkpoint than {str(model or name)[:160]!r}")
-    parts = ("vision", "audio", "text") if settings["pooling"] == "embed" else ("vision", "audio")
+    parts: tuple[PartName, ...] = ("vision", "audio", "text") if settings["pooling"] == "embed" else ("vision", "audio")
     if not isinstance(name, Model):
         name = load(name, parts=parts, dtype=settings["model_dtype"], limits=limits, sources=sources)
     if settings["weights"] not in (None, model_fingerprint(name)):

@@ -1,4 +1,4 @@
-"""The command line: omni chat, encode, transcribe, serve, inspect, train, eval, verify, info."""
+"""The command line: omni chat, encode, search, transcribe, serve, train, eval and others."""
 
 from omni.cli.app import app, main, program
 

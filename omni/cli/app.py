@@ -5,10 +5,12 @@ import signal
 import socket
 import threading
 import time
+from typing import Annotated
 
 import typer
 
 from omni.cli.chat import chat
+from omni.cli.doctor import doctor
 from omni.cli.encode import encode
 from omni.cli.evaluate import evaluate
 from omni.cli.info import info
@@ -18,19 +20,36 @@ from omni.cli.serve import serve
 from omni.cli.train import train
 from omni.cli.transcribe import transcribe
 from omni.cli.verify import verify
+from omni.cli.warmup import warmup
 from omni.errors import CheckpointError, InputError, printable
 
 app = typer.Typer(
     help="Images, video and audio to embeddings and chat with Qwen3-Omni, in JAX.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (chat, encode, search, transcribe, serve, inspect, train, verify, info):
+for command in (chat, encode, search, transcribe, serve, warmup, inspect, train, verify, info, doctor):
     app.command()(command)
 app.command("eval")(evaluate)
 # What is being written is finished in this time, or is a file by another name that nobody reads.
 _SECONDS_TO_LEAVE = 0.7
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        import omni
+
+        typer.echo(f"omni {omni.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Images, video and audio to embeddings and chat with Qwen3-Omni, in JAX."""
 
 
 def program() -> None:
@@ -42,7 +61,7 @@ def program() -> None:
 def main() -> None:
     """Runs the command line; bad input is one line on stderr and exit code 2."""
     try:
-        app()
+        app(prog_name="omni")
     except (InputError, CheckpointError) as error:
         typer.echo(printable(f"omni: {error}"), err=True)
         raise SystemExit(2) from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from omni.cli.common import Adapters, Dtype, notes_last
+from omni.cli.common import Adapters, Dtype, ModelArgument, ModelOption, chosen_model, notes_last
 from omni.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="demo, a checkpoint directory, or a name on the hub.")],
+    checkpoint: ModelArgument = None,
     data: Annotated[
         Path | None,
         typer.Argument(
@@ -27,6 +27,7 @@ def evaluate(
     as_json: Annotated[Path | None, typer.Option("--json", help="File for all results, a JSON object a line.")] = None,
     show_wrong: Annotated[int, typer.Option(min=0, help="Print this many of the wrong answers.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="How many answers are decoded together.")] = 16,
+    model: ModelOption = None,
     dtype: Dtype = None,
     adapter: Adapters = None,
 ) -> None:
@@ -40,6 +41,10 @@ def evaluate(
     from omni.tools.evaluate import evaluate as run
     from omni.tools.evaluate import table, turns
 
+    if model is not None and checkpoint is not None and data is None:
+        # Named as an option: the one argument is the file.
+        checkpoint, data = None, Path(checkpoint)
+    model = chosen_model(checkpoint, model)
     if data is None:
         data = find_directory(model) / "heldout.zip"
         if not data.exists():

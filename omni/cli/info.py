@@ -2,11 +2,11 @@
 
 import typer
 
-from omni.cli.common import ModelName
+from omni.cli.common import ModelArgument, ModelOption, chosen_model
 
 
-def info(model: ModelName = "demo") -> None:
+def info(checkpoint: ModelArgument = None, model: ModelOption = None) -> None:
     """Say what a checkpoint is: parts, parameters, memory needed. Reads no weights."""
     from omni.tools.summary import summary
 
-    typer.echo(summary(model))
+    typer.echo(summary(chosen_model(checkpoint, model)))

@@ -6,22 +6,25 @@ from typing import Annotated
 
 import typer
 
-from omni.cli.common import Adapters, Dtype
+from omni.cli.common import Adapters, Dtype, ModelArgument, ModelOption, Quantization, chosen_model
 from omni.errors import InputError
 
 
 def serve(
-    model: Annotated[str, typer.Argument(help="demo, a checkpoint directory, or a name on the hub.")] = "demo",
+    checkpoint: ModelArgument = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for a free one.")] = 8000,
     api_key: Annotated[
         list[str] | None, typer.Option(envvar="OMNI_API_KEY", help="Ask for it; may be given again for more.")
     ] = None,
     api_key_file: Annotated[Path | None, typer.Option(help="A file of API keys, one a line.")] = None,
+    model: ModelOption = None,
     name: Annotated[str | None, typer.Option(help="What the model is called in requests.")] = None,
     dtype: Dtype = None,
     adapter: Adapters = None,
-    quantize: Annotated[str | None, typer.Option(help="int8 keeps weights in half the memory of bfloat16.")] = None,
+    quantize: Annotated[
+        Quantization | None, typer.Option(help="int8 keeps weights in half the memory of bfloat16.")
+    ] = None,
     max_batch: Annotated[int, typer.Option(min=1, max=256, help="Most replies written at the same time.")] = 16,
     max_queue: Annotated[int, typer.Option(min=0, help="Most requests that wait beyond those.")] = 64,
     max_length: Annotated[int, typer.Option(min=64, help="Tokens of a conversation that there is memory for.")] = 4096,
@@ -52,6 +55,7 @@ def serve(
         ) from None
     import omni
 
+    named = chosen_model(checkpoint, model)
     keys = list(api_key or [])
     if api_key_file is not None:
         keys += [line.strip() for line in api_key_file.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -71,12 +75,12 @@ def serve(
         upload_bytes=upload_mib << 20,
         share_cache=share_cache,
         log_prompts=log_prompts,
-        warm_up=model != "demo" if warm_up is None else warm_up,
+        warm_up=named != "demo" if warm_up is None else warm_up,
         trained_dimensions=tuple(sorted(dimensions or ())),
     )
     load = partial(
         omni.load,
-        model,
+        named,
         dtype=dtype,
         quantize=quantize,
         adapters=tuple(adapter or ()),

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
+from omni.cli.common import Dtype, ModelArgument, ModelOption, chosen_model
 from omni.errors import InputError
 
 
 def verify(
-    model: Annotated[str, typer.Argument(help="demo, a checkpoint directory, or a name on the hub.")],
+    checkpoint: ModelArgument = None,
     record: Annotated[Path | None, typer.Option(help="Folder to write what the checkpoint gives to.")] = None,
     against: Annotated[
         str | None, typer.Option(help="Folder of a record to compare with; or transformers, where that is installed.")
@@ -27,7 +28,8 @@ def verify(
     ] = None,
     as_json: Annotated[Path | None, typer.Option("--json", help="File for all results, a JSON object.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a record that is there.")] = False,
-    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; the checkpoint's own when not given.")] = None,
+    model: ModelOption = None,
+    dtype: Dtype = None,
 ) -> None:
     """Record what a checkpoint gives, stage by stage, or check it against a record or transformers.
 
@@ -48,7 +50,7 @@ def verify(
     wanted = None if against is None or is_reference else read_record(Path(against))
     if wanted is not None and (record is not None or data is not None):
         raise InputError("bad_option", "a record brings its conversations: no --record and no --data beside it")
-    subject = Subject.of(omni.load(model, dtype=dtype))
+    subject = Subject.of(omni.load(chosen_model(checkpoint, model), dtype=dtype))
     cases = choose_cases(subject.model, data, wanted)
     own = data is not None
     if against is None:

@@ -23,16 +23,16 @@ class SelfAttention(nnx.Module):
 
     def __init__(self, config: TextConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
         width, heads, kv_heads = config.hidden_size, config.num_attention_heads, config.num_key_value_heads
-        self.head_width = config.head_width
-        self.gated = config.attn_output_gate
+        self.head_width: int = config.head_width
+        self.gated: bool = config.attn_output_gate
         bias, queries = config.attention_bias, heads * self.head_width * (2 if self.gated else 1)
-        self.q_proj = Linear(width, queries, use_bias=bias, rngs=rngs, dtype=dtype)
-        self.k_proj = Linear(width, kv_heads * self.head_width, use_bias=bias, rngs=rngs, dtype=dtype)
-        self.v_proj = Linear(width, kv_heads * self.head_width, use_bias=bias, rngs=rngs, dtype=dtype)
-        self.o_proj = Linear(heads * self.head_width, width, use_bias=bias, rngs=rngs, dtype=dtype)
+        self.q_proj: Linear = Linear(width, queries, use_bias=bias, rngs=rngs, dtype=dtype)
+        self.k_proj: Linear = Linear(width, kv_heads * self.head_width, use_bias=bias, rngs=rngs, dtype=dtype)
+        self.v_proj: Linear = Linear(width, kv_heads * self.head_width, use_bias=bias, rngs=rngs, dtype=dtype)
+        self.o_proj: Linear = Linear(heads * self.head_width, width, use_bias=bias, rngs=rngs, dtype=dtype)
         eps, centered = config.rms_norm_eps, config.zero_centered_norms
-        self.q_norm = RMSNorm(self.head_width, eps, zero_centered=centered, dtype=dtype)
-        self.k_norm = RMSNorm(self.head_width, eps, zero_centered=centered, dtype=dtype)
+        self.q_norm: RMSNorm = RMSNorm(self.head_width, eps, zero_centered=centered, dtype=dtype)
+        self.k_norm: RMSNorm = RMSNorm(self.head_width, eps, zero_centered=centered, dtype=dtype)
 
     def __call__(
         self,

@@ -21,7 +21,7 @@ class CausalConv(nnx.Module):
     """
 
     def __init__(self, channels: int, kernel: int, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
-        self.weight = nnx.Param(_INITIALIZER(rngs.params(), (channels, 1, kernel), dtype))
+        self.weight: nnx.Param[Any] = nnx.Param(_INITIALIZER(rngs.params(), (channels, 1, kernel), dtype))
 
     def __call__(
         self,

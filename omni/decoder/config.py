@@ -100,7 +100,7 @@ class TextConfig:
     max_position_embeddings: int = 32768
     output_head: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_numbers(self, ("rms_norm_eps", "rope_theta", "partial_rotary_factor"))
         if len(self.mrope_section) != 3 or not all(type(n) is int and 0 <= n < 1 << 16 for n in self.mrope_section):
             raise ValueError(f"mrope_section={short(self.mrope_section)} is not three whole numbers")

@@ -37,7 +37,7 @@ class GatedDeltaConfig:
     linear_conv_kernel_dim: int = 4
     rms_norm_eps: float = 1e-6
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.linear_num_value_heads % self.linear_num_key_heads:
             raise ValueError(
                 f"linear_num_value_heads={self.linear_num_value_heads} is not a multiple of "
@@ -94,11 +94,11 @@ class GatedDeltaNet(nnx.Module):
         self.config = config
         heads = config.linear_num_value_heads
         speeds = jax.random.uniform(rngs.params(), (heads,), minval=0.01, maxval=16.0)
-        self.conv1d = CausalConv(config.conv_width, config.linear_conv_kernel_dim, rngs=rngs, dtype=dtype)
-        self.A_log = nnx.Param(jnp.log(speeds).astype(dtype))
-        self.dt_bias = nnx.Param(jnp.ones(heads, dtype))
-        self.norm = RMSNorm(config.linear_value_head_dim, config.rms_norm_eps, dtype=dtype)
-        self.out_proj = Linear(config.value_width, config.hidden_size, use_bias=False, rngs=rngs, dtype=dtype)
+        self.conv1d: CausalConv = CausalConv(config.conv_width, config.linear_conv_kernel_dim, rngs=rngs, dtype=dtype)
+        self.A_log: nnx.Param[Any] = nnx.Param(jnp.log(speeds).astype(dtype))
+        self.dt_bias: nnx.Param[Any] = nnx.Param(jnp.ones(heads, dtype))
+        self.norm: RMSNorm = RMSNorm(config.linear_value_head_dim, config.rms_norm_eps, dtype=dtype)
+        self.out_proj: Linear = Linear(config.value_width, config.hidden_size, use_bias=False, rngs=rngs, dtype=dtype)
 
     @abstractmethod
     def project(self, x: Float[jax.Array, "batch tokens width"]) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -149,10 +149,10 @@ class SeparateGatedDeltaNet(GatedDeltaNet):
     def __init__(self, config: GatedDeltaConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
         super().__init__(config, rngs=rngs, dtype=dtype)
         width, heads = config.hidden_size, config.linear_num_value_heads
-        self.in_proj_qkv = Linear(width, config.conv_width, use_bias=False, rngs=rngs, dtype=dtype)
-        self.in_proj_z = Linear(width, config.value_width, use_bias=False, rngs=rngs, dtype=dtype)
-        self.in_proj_b = Linear(width, heads, use_bias=False, rngs=rngs, dtype=dtype)
-        self.in_proj_a = Linear(width, heads, use_bias=False, rngs=rngs, dtype=dtype)
+        self.in_proj_qkv: Linear = Linear(width, config.conv_width, use_bias=False, rngs=rngs, dtype=dtype)
+        self.in_proj_z: Linear = Linear(width, config.value_width, use_bias=False, rngs=rngs, dtype=dtype)
+        self.in_proj_b: Linear = Linear(width, heads, use_bias=False, rngs=rngs, dtype=dtype)
+        self.in_proj_a: Linear = Linear(width, heads, use_bias=False, rngs=rngs, dtype=dtype)
 
     def project(self, x: Float[jax.Array, "batch tokens width"]) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         z_BTNU = self.in_proj_z(x).reshape(*x.shape[:2], -1, self.config.linear_value_head_dim)
@@ -170,8 +170,8 @@ class InterleavedGatedDeltaNet(GatedDeltaNet):
         super().__init__(config, rngs=rngs, dtype=dtype)
         width, heads = config.hidden_size, config.linear_num_value_heads
         rows = config.conv_width + config.value_width
-        self.in_proj_qkvz = Linear(width, rows, use_bias=False, rngs=rngs, dtype=dtype)
-        self.in_proj_ba = Linear(width, 2 * heads, use_bias=False, rngs=rngs, dtype=dtype)
+        self.in_proj_qkvz: Linear = Linear(width, rows, use_bias=False, rngs=rngs, dtype=dtype)
+        self.in_proj_ba: Linear = Linear(width, 2 * heads, use_bias=False, rngs=rngs, dtype=dtype)
 
     def project(self, x: Float[jax.Array, "batch tokens width"]) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         B, T = x.shape[:2]

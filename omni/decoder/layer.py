@@ -25,17 +25,18 @@ class DecoderLayer(nnx.Module):
 
     def __init__(self, config: TextConfig, kind: LayerKind, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
         width, eps, centered = config.hidden_size, config.rms_norm_eps, config.zero_centered_norms
-        self.input_layernorm = RMSNorm(width, eps, zero_centered=centered, dtype=dtype)
+        self.input_layernorm: RMSNorm = RMSNorm(width, eps, zero_centered=centered, dtype=dtype)
         if kind.attention == "linear_attention":
-            self.linear_attn = _LINEAR[config.linear_projections](config.linear, rngs=rngs, dtype=dtype)
+            self.linear_attn: Any = _LINEAR[config.linear_projections](config.linear, rngs=rngs, dtype=dtype)
         else:
-            self.self_attn = SelfAttention(config, rngs=rngs, dtype=dtype)
-        self.post_attention_layernorm = RMSNorm(width, eps, zero_centered=centered, dtype=dtype)
+            self.self_attn: SelfAttention = SelfAttention(config, rngs=rngs, dtype=dtype)
+        self.post_attention_layernorm: RMSNorm = RMSNorm(width, eps, zero_centered=centered, dtype=dtype)
+        self.mlp: SparseMoeBlock | MLP
         if kind.sparse:
             self.mlp = SparseMoeBlock(config, rngs=rngs, dtype=dtype)
         else:
             self.mlp = MLP(width, config.intermediate_size, rngs=rngs, dtype=dtype)
-        self.is_linear = kind.attention == "linear_attention"
+        self.is_linear: bool = kind.attention == "linear_attention"
 
     def __call__(
         self,

@@ -14,9 +14,9 @@ class MLP(nnx.Module):
     """`down(silu(gate(x)) * up(x))` (SwiGLU, arXiv:2002.05202)."""
 
     def __init__(self, width: int, hidden: int, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
-        self.gate_proj = Linear(width, hidden, use_bias=False, rngs=rngs, dtype=dtype)
-        self.up_proj = Linear(width, hidden, use_bias=False, rngs=rngs, dtype=dtype)
-        self.down_proj = Linear(hidden, width, use_bias=False, rngs=rngs, dtype=dtype)
+        self.gate_proj: Linear = Linear(width, hidden, use_bias=False, rngs=rngs, dtype=dtype)
+        self.up_proj: Linear = Linear(width, hidden, use_bias=False, rngs=rngs, dtype=dtype)
+        self.down_proj: Linear = Linear(hidden, width, use_bias=False, rngs=rngs, dtype=dtype)
 
     def __call__(self, x: Float[jax.Array, "*rows width"]) -> Float[jax.Array, "*rows width"]:
         """Keeps the shape."""

@@ -30,7 +30,9 @@ class Embedding(nnx.Module):
     """A row of weights for each token."""
 
     def __init__(self, vocabulary: int, width: int, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
-        self.weight = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (vocabulary, width), dtype))
+        self.weight: nnx.Param[Any] = nnx.Param(
+            nnx.initializers.normal(0.02)(rngs.params(), (vocabulary, width), dtype)
+        )
 
     def __call__(self, ids: Int32[jax.Array, "*shape"]) -> Float[jax.Array, "*shape width"]:
         """The rows of tokens."""
@@ -66,7 +68,7 @@ class TextDecoder(nnx.Module):
         self.dtype = dtype
         self.scan_layers = scan_layers
         self.checkpoint_policy = checkpoint_policy
-        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size, rngs=rngs, dtype=dtype)
+        self.embed_tokens: Embedding = Embedding(config.vocab_size, config.hidden_size, rngs=rngs, dtype=dtype)
 
         def stack(block: Block) -> DecoderLayer:
             @nnx.split_rngs(splits=len(block.layers))
@@ -77,12 +79,12 @@ class TextDecoder(nnx.Module):
             return stacked(rngs)
 
         stacks = [stack(block) for block in config.blocks]
-        self.layers = stacks[0] if len(stacks) == 1 else nnx.List(stacks)
-        self.norm = RMSNorm(
+        self.layers: Any = stacks[0] if len(stacks) == 1 else nnx.List(stacks)
+        self.norm: RMSNorm = RMSNorm(
             config.hidden_size, config.rms_norm_eps, zero_centered=config.zero_centered_norms, dtype=dtype
         )
         if config.untied_head:
-            self.lm_head = Linear(config.hidden_size, config.vocab_size, use_bias=False, rngs=rngs, dtype=dtype)
+            self.lm_head: Linear = Linear(config.hidden_size, config.vocab_size, use_bias=False, rngs=rngs, dtype=dtype)
 
     def embed(self, token_ids: Int32[jax.Array, "batch tokens"]) -> Float[jax.Array, "batch tokens width"]:
         """The hidden state that each token starts from."""

@@ -19,8 +19,8 @@ class Experts(nnx.Module):
     def __init__(self, config: TextConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
         E, D, F = config.num_experts, config.hidden_size, config.moe_intermediate_size
         init = nnx.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=-1, out_axis=-2, batch_axis=0)
-        self.gate_up_proj = nnx.Param(init(rngs.params(), (E, 2 * F, D), dtype))
-        self.down_proj = nnx.Param(init(rngs.params(), (E, D, F), dtype))
+        self.gate_up_proj: nnx.Param[Any] = nnx.Param(init(rngs.params(), (E, 2 * F, D), dtype))
+        self.down_proj: nnx.Param[Any] = nnx.Param(init(rngs.params(), (E, D, F), dtype))
 
 
 class SparseMoeBlock(nnx.Module):
@@ -31,15 +31,17 @@ class SparseMoeBlock(nnx.Module):
     """
 
     def __init__(self, config: TextConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
-        self.gate = Linear(config.hidden_size, config.num_experts, use_bias=False, rngs=rngs, dtype=dtype)
-        self.experts = Experts(config, rngs=rngs, dtype=dtype)
-        self.top_k = config.num_experts_per_tok
-        self.normalise = config.norm_topk_prob
-        self.balance = config.router_aux_loss_coef if config.output_router_logits else 0.0
-        self.has_shared = config.shared_expert_intermediate_size > 0
+        self.gate: Linear = Linear(config.hidden_size, config.num_experts, use_bias=False, rngs=rngs, dtype=dtype)
+        self.experts: Experts = Experts(config, rngs=rngs, dtype=dtype)
+        self.top_k: int = config.num_experts_per_tok
+        self.normalise: bool = config.norm_topk_prob
+        self.balance: float = config.router_aux_loss_coef if config.output_router_logits else 0.0
+        self.has_shared: bool = config.shared_expert_intermediate_size > 0
         if self.has_shared:
-            self.shared_expert = MLP(config.hidden_size, config.shared_expert_intermediate_size, rngs=rngs, dtype=dtype)
-            self.shared_expert_gate = Linear(config.hidden_size, 1, use_bias=False, rngs=rngs, dtype=dtype)
+            self.shared_expert: MLP = MLP(
+                config.hidden_size, config.shared_expert_intermediate_size, rngs=rngs, dtype=dtype
+            )
+            self.shared_expert_gate: Linear = Linear(config.hidden_size, 1, use_bias=False, rngs=rngs, dtype=dtype)
 
     def __call__(
         self, x: Float[jax.Array, "batch tokens width"], real: Bool[jax.Array, "batch tokens"]

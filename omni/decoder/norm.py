@@ -19,7 +19,7 @@ class RMSNorm(nnx.Module):
     """
 
     def __init__(self, width: int, eps: float, *, zero_centered: bool = False, dtype: Any = jnp.float32):
-        self.weight = nnx.Param(jnp.full(width, 0 if zero_centered else 1, dtype))
+        self.weight: nnx.Param[Any] = nnx.Param(jnp.full(width, 0 if zero_centered else 1, dtype))
         self.zero_centered = zero_centered
         self.eps = eps
 

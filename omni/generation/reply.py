@@ -8,7 +8,7 @@ from omni.generation.boxes import Box, Point
 from omni.generation.scheduler import TokenLogprobs
 from omni.media.pictures import NO_PICTURES, Coordinates, Pictures
 from omni.prompt.tool_calls import ToolCall
-from processors.notebook import shown, table
+from processors.notebook import shortened, shown, table
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -89,6 +89,12 @@ class Reply:
             InputError: `image_not_there`, the conversation has no such image; or it cannot be read.
         """
         return boxes.points(self.text, self.pictures.frame(image, coordinates))
+
+    def __repr__(self) -> str:
+        facts = [f"{len(self.token_ids)} tokens", self.finish_reason]
+        if self.tool_calls:
+            facts.append(f"{len(self.tool_calls)} calls")
+        return f"<omni.Reply {shortened(self.text)!r}: {', '.join(facts)}>"
 
     @shown
     def _repr_html_(self) -> str:

@@ -93,7 +93,7 @@ class Scheduler:
 
     def __init__(self, engine: Engine, max_batch: int | None = None):
         self.engine = engine
-        self.max_batch = engine.memory.places if max_batch is None else max_batch
+        self.max_batch: int = engine.memory.places if max_batch is None else max_batch
         self._waiting: deque[Task] = deque()
         self._reading: list[Task] = []
         self._running: list[Task] = []

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
+from omni.call_options import GenerateOptions
 from omni.generation.engine import Engine
 from omni.generation.generator import Generator
 from omni.generation.ticket import Ticket
@@ -30,7 +31,9 @@ class ServingEngine:
         self._generator.dispatcher.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def warm_up(self) -> int:
@@ -63,7 +66,7 @@ class ServingEngine:
         *,
         wait: bool = True,
         cache_salt: str = "",
-        **given: Any,
+        **given: Unpack[GenerateOptions],
     ) -> Ticket:
         """Queue a conversation; media are read and encoded in the caller's thread.
 
@@ -90,7 +93,7 @@ class ServingEngine:
 def warm_up(engine: Engine) -> int:
     """Run every program of an engine's buckets once; return how many there are."""
     counting = Sampling(adjustments=Adjustments(repetition_penalty=2.0))
-    row = engine.open(_blank(1), 1, counting)
+    row = engine.open(blank_prompt(1), 1, counting)
     assert row is not None
     programs = 1
     for batch, length in engine.buckets.chunks():
@@ -108,5 +111,6 @@ def warm_up(engine: Engine) -> int:
     return programs
 
 
-def _blank(tokens: int) -> Prompt:
+def blank_prompt(tokens: int) -> Prompt:
+    """Return a prompt of so many tokens of id 0, for programs that are run to be compiled."""
     return Prompt(np.zeros(tokens, np.int32), np.zeros((3, tokens), np.float32), float(tokens))

@@ -77,7 +77,11 @@ class Ticket:
         return self.reply()
 
     def reply(self) -> Reply:
-        """What there is of the reply now; see `result` for what is raised where it failed."""
+        """Return what there is of the reply now.
+
+        Raises:
+            InputError: as `result`, where it failed or was cancelled.
+        """
         task = self._task
         if task.error is not None:
             raise task.error

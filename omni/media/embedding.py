@@ -69,6 +69,17 @@ class Embedding:
         if self.audio is not None and (not isinstance(self.audio, Embedding) or self.audio.kind != "audio"):
             raise InputError("bad_embedding", f"audio must be an embedding of kind audio, got {shown(self.audio)}")
 
+    def __repr__(self) -> str:
+        count, width = self.tokens.shape
+        facts = [f"{count} tokens of width {width}, {self.tokens.dtype}"]
+        if self.grid_thw is not None:
+            facts.append("grid " + " x ".join(map(str, self.grid_thw)))
+        if self.deepstack is not None:
+            facts.append(f"{len(self.deepstack)} levels of deepstack")
+        if self.audio is not None:
+            facts.append(f"audio of {len(self.audio.tokens)} tokens")
+        return f"<omni.Embedding of {self.kind}: {', '.join(facts)}>"
+
     @shown_in_notebooks
     def _repr_html_(self) -> str:
         count, width = self.tokens.shape
@@ -88,7 +99,7 @@ class Embedding:
         """The mean over tokens: one vector for the whole medium."""
         return self.tokens.mean(axis=0)
 
-    def save(self, path: str | os.PathLike, *, notes: Mapping[str, str] | None = None) -> None:
+    def save(self, path: str | os.PathLike[str], *, notes: Mapping[str, str] | None = None) -> None:
         """Writes a safetensors file that `Embedding.load` reads back exactly; the same embedding gives the same bytes.
 
         Args:
@@ -120,7 +131,7 @@ class Embedding:
             partial.unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "Embedding":
+    def load(cls, path: str | os.PathLike[str]) -> "Embedding":
         """Reads a file written by `save`.
 
         Raises:
@@ -152,7 +163,7 @@ class Embedding:
             raise InputError("unreadable_embedding", f"{describe(path)} is a damaged embedding file") from error
 
 
-def read_notes(path: str | os.PathLike) -> dict[str, str] | None:
+def read_notes(path: str | os.PathLike[str]) -> dict[str, str] | None:
     """Return the header of an embedding's file, without its tensors; None for a file that is none."""
     try:
         with safe_open(path, framework="numpy") as file:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import inf, isfinite
 from numbers import Real
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from omni.errors import InputError, is_number, is_whole, shown
+from processors.io.sources import describe
 
 VIDEO_BUDGET = ("min_pixels", "max_pixels", "total_pixels", "min_frames", "max_frames")
 """Options of a video beside how often it is sampled."""
@@ -36,6 +37,9 @@ class Image:
     min_pixels: int | None = None
     max_pixels: int | None = None
 
+    def __repr__(self) -> str:
+        return _short(self)
+
     def __post_init__(self) -> None:
         source = as_source(self.source)
         if isinstance(source, list | tuple):
@@ -60,6 +64,9 @@ class Audio:
 
     source: Any
     sampling_rate: int | None = None
+
+    def __repr__(self) -> str:
+        return _short(self)
 
     def __post_init__(self) -> None:
         source, rate = self.source, whole("sampling_rate", self.sampling_rate)
@@ -107,6 +114,9 @@ class Video:
     min_frames: int | None = None
     max_frames: int | None = None
 
+    def __repr__(self) -> str:
+        return _short(self)
+
     def __post_init__(self) -> None:
         source = as_source(self.source)
         if isinstance(source, list | tuple):
@@ -129,6 +139,24 @@ class Video:
             audio=bool(audio) if isinstance(audio, np.bool_) else audio,
             **{name: whole(name, getattr(self, name)) for name in ("num_frames", *VIDEO_BUDGET)},
         )
+
+
+def _short(medium: Image | Audio | Video) -> str:
+    """A medium without its bytes: what it is of, and what is not as it is by default."""
+    chosen = [
+        f"{field.name}={value!r}" if isinstance(value, int | float | str | Audio) else field.name
+        for field in fields(medium)[1:]
+        if (value := getattr(medium, field.name)) is not field.default
+    ]
+    return f"omni.{type(medium).__name__}({', '.join([_named(medium.source), *chosen])})"
+
+
+def _named(source: Any) -> str:
+    if isinstance(source, np.ndarray):
+        return f"array of {source.dtype}[{', '.join(map(str, source.shape))}]"
+    if isinstance(source, list):
+        return f"{len(source)} images"
+    return describe(source)
 
 
 def as_source(value: Any) -> Any:

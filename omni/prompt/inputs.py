@@ -49,7 +49,15 @@ class Inputs:
     def from_token_ids(
         cls, token_ids: Sequence[int | np.integer] | Integer[np.ndarray, "_"], vocabulary: int
     ) -> "Inputs":
-        """Plain text: positions count up on all three axes."""
+        """Plain text: positions count up on all three axes.
+
+        Args:
+            token_ids: one list of ids.
+            vocabulary: how many ids there are.
+
+        Raises:
+            InputError: `bad_token_ids`, the list is empty, or not one of whole numbers below `vocabulary`.
+        """
         try:
             ids = np.asarray(token_ids)
         except ValueError:  # lists of different lengths within
@@ -59,6 +67,11 @@ class Inputs:
         check_ids(ids, vocabulary)
         positions = np.broadcast_to(np.arange(len(ids), dtype=np.float32), (3, len(ids)))
         return cls(ids.astype(np.int32), positions, float(len(ids)))
+
+    def __repr__(self) -> str:
+        media = [f"{medium.kind} of {len(medium.tokens)}" for medium in self.media[:4]]
+        more = [f"{len(self.media) - len(media)} more"] if len(self.media) > len(media) else []
+        return f"<omni.Inputs: {', '.join([f'{len(self.token_ids)} tokens', *media, *more])}>"
 
     @shown
     def _repr_html_(self) -> str:

@@ -34,14 +34,22 @@ PLAIN = ReplyFormat()
 
 @dataclass(frozen=True)
 class TextDelta:
-    """More of the answer's text."""
+    """More of the answer's text.
+
+    Attributes:
+        text: what comes after what was told before.
+    """
 
     text: str
 
 
 @dataclass(frozen=True)
 class ReasoningDelta:
-    """More of the thoughts before the answer."""
+    """More of the thoughts before the answer.
+
+    Attributes:
+        text: what comes after what was told before.
+    """
 
     text: str
 
@@ -77,7 +85,8 @@ class ReplyStream:
     def __init__(self, format: ReplyFormat):
         self._calls = None if format.calls is None else CallStream(format.calls, format.tools)
         self._thoughts = ThoughtStream(format.opened) if format.thinks or format.opened else None
-        self.text, self.reasoning = "", ""
+        self.text: str = ""
+        self.reasoning: str = ""
         self.tool_calls: list[ToolCall] = []
 
     def push(self, piece: str) -> list[Delta]:

@@ -23,8 +23,8 @@ from omni.runtime import Runtime
 from processors import Access
 from processors.decode.audio.decoder import audio_blocks
 from processors.io.sources import describe
+from processors.notebook import shortened, table
 from processors.notebook import shown as shown_in_notebooks
-from processors.notebook import table
 from processors.silence import split_at_silence
 
 # Nobody says more tokens a second; the others are for the language that a reply begins with.
@@ -88,6 +88,10 @@ class Transcript:
     def finish_reason(self) -> str:
         """ "stop", or "length" when the text of a piece was cut off."""
         return "length" if any(piece.finish_reason == "length" for piece in self.pieces) else "stop"
+
+    def __repr__(self) -> str:
+        facts = [f"{len(self.pieces)} pieces", self.language or "no language"]
+        return f"<omni.Transcript {shortened(self.text)!r}: {', '.join(facts)}>"
 
     @shown_in_notebooks
     def _repr_html_(self) -> str:

@@ -58,7 +58,15 @@ class Example:
 
 
 def encode_media(examples: Sequence[Example], encoder: MediaEncoder) -> list[Example]:
-    """The same examples with their media encoded, for towers that training leaves as they are."""
+    """The same examples with their media encoded, for towers that training leaves as they are.
+
+    Args:
+        examples: with media that were read.
+        encoder: of the model.
+
+    Raises:
+        InputError: `not_finite`, a tower gave NaN or infinity.
+    """
     found = iter(encoder.encode([medium for example in examples for medium in example.media]))
     encoded = []
     for example in examples:

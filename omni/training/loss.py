@@ -34,7 +34,12 @@ def loss_and_counts(parts: Any, batch: Batch) -> tuple[Float[Array, ""], Int32[A
 
 
 def hidden_states(parts: Any, batch: Batch) -> Float[Array, "batch tokens width"]:
-    """The decoder's hidden states after the final norm, media in their places; the batch's arrays are on the device."""
+    """The decoder's hidden states after the final norm, media in their places.
+
+    Args:
+        parts: the modules of a model, as `Model.parts` holds them.
+        batch: its arrays on the device.
+    """
     x = parts.text.embed(batch.token_ids)
     table, levels = _table(parts, batch, x.shape[-1])
     if table is None:

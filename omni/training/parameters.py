@@ -34,7 +34,7 @@ class LoRA:
     rank: int = 16
     alpha: float = 32.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not is_whole(self.rank) or self.rank < 1 or not is_number(self.alpha):
             raise InputError("bad_option", f"adapters of rank {shown(self.rank)} and alpha {shown(self.alpha)}")
 
@@ -59,9 +59,9 @@ class TrainableParameters:
         self._dtypes = {path: leaf.dtype for path, leaf in weights.items()}
         if lora is None:
             chosen = {path for path in paths if path.split(".")[0] in names}
-            self.frozen = {path: leaf for path, leaf in weights.items() if path not in chosen}
+            self.frozen: dict[str, Any] = {path: leaf for path, leaf in weights.items() if path not in chosen}
             # A copy: the step that trains it gives its memory away, and the model keeps its own.
-            self.start = {path: jnp.array(weights[path], jnp.float32) for path in sorted(chosen)}
+            self.start: dict[str, Any] = {path: jnp.array(weights[path], jnp.float32) for path in sorted(chosen)}
         else:
             self.frozen = weights
             self.start = _adapters(weights, lora, seed)
@@ -69,11 +69,21 @@ class TrainableParameters:
             raise InputError("nothing_to_train", "the model has none of the weights that are to be trained")
 
     def module(self, trained: Weights, frozen: Weights) -> Any:
-        """The model with those weights, in its own dtype; to be called in a jitted function."""
+        """The model with those weights, in its own dtype; to be called in a jitted function.
+
+        Args:
+            trained: what changes in training, in float32; `start` is what it begins as.
+            frozen: the other weights.
+        """
         return nnx.merge(self._graph, self._tree.unflatten([self._merged(p, trained, frozen) for p in self._paths]))
 
     def write(self, trained: Weights, parts: nnx.Module) -> None:
-        """Puts what was trained into the modules, adapters added to their matrices."""
+        """Puts what was trained into the modules, adapters added to their matrices.
+
+        Args:
+            trained: as `module` takes it.
+            parts: the modules to write into.
+        """
         changed = [path for path in self._paths if path in trained or f"{path}.A" in trained]
         frozen = {path: self.frozen[path] for path in changed if path in self.frozen}
         merged = jax.jit(lambda *given: {path: self._merged(path, *given) for path in changed})(trained, frozen)

@@ -57,7 +57,7 @@ class TrainingOptions:
     save_every: int = 200
     keep_gib: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "save_every"):
             if not is_whole(getattr(self, name)) or getattr(self, name) < 1:
                 raise InputError(
@@ -100,6 +100,12 @@ def train(
 
     The state is saved to `directory` every `save_every` steps, and a call with the same arguments goes on from there.
     After the last step the model goes on with the new weights, and `model.save` writes them as a checkpoint.
+
+    Args:
+        model: as `omni.load` gives it.
+        conversations: as `read_jsonl` gives them.
+        directory: of the state; made where it is absent.
+        options: how long, how fast, and what is trained.
 
     Raises:
         InputError: a conversation or an option cannot be used.

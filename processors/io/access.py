@@ -81,7 +81,16 @@ class Access:
     def of_call(
         self, limits: Limits | None = None, sources: Sources | None = None, deadline: float | None = None
     ) -> "Access":
-        """Return the access of one call: what it brings of its own, and else this one's; the deadline starts now."""
+        """Return the access of one call: what it brings of its own, and else this one's.
+
+        Args:
+            limits: how much a medium may take.
+            sources: where media may come from.
+            deadline: seconds from now until the call must be through; no end when None.
+
+        Raises:
+            InputError: the deadline is not a number above 0.
+        """
         return replace(self, limits=limits or self.limits, sources=sources or self.sources, deadline=Deadline(deadline))
 
     def check(self) -> None:

@@ -56,13 +56,29 @@ class Sources:
         return cls(hosts=hosts, folders=(), private=False)
 
     def check_scheme(self, scheme: str, name: str) -> None:
-        """Raise `source_scheme` for a scheme that is not read."""
+        """Refuse a scheme that is not read.
+
+        Args:
+            scheme: of a URL, in lower case.
+            name: what the source is called in the message.
+
+        Raises:
+            InputError: `source_scheme`.
+        """
         if scheme not in self.schemes:
             allowed = ", ".join(self.schemes) or "no"
             raise InputError("source_scheme", f"{name}: {scheme} URLs are not read, only {allowed}")
 
     def check_host(self, host: str, name: str) -> None:
-        """Raise `source_not_allowed` for a host that is not listed; the host as `normal_host` gives it."""
+        """Refuse a host that is not listed.
+
+        Args:
+            host: as `normal_host` gives it.
+            name: what the source is called in the message.
+
+        Raises:
+            InputError: `source_not_allowed`.
+        """
         if self.hosts is None:
             return
         for pattern in self.hosts:
@@ -71,7 +87,15 @@ class Sources:
         raise InputError("source_not_allowed", f"{name}: the host {host[:80]} is not among the allowed ones")
 
     def check_address(self, address: str, name: str) -> None:
-        """Raise `source_address` for an address that is not on the public internet, unless those are allowed."""
+        """Refuse an address that is not on the public internet, unless those are allowed.
+
+        Args:
+            address: of IPv4 or IPv6, to which a name was resolved.
+            name: what the source is called in the message.
+
+        Raises:
+            InputError: `source_address`.
+        """
         if not self.private and not is_public(address):
             raise InputError(
                 "source_address",
@@ -80,7 +104,15 @@ class Sources:
             )
 
     def check_file(self, path: Path, name: str) -> None:
-        """Raise `source_not_allowed` for a file outside the folders, wherever its links lead."""
+        """Refuse a file outside the folders, wherever its links lead.
+
+        Args:
+            path: of the file.
+            name: what the source is called in the message.
+
+        Raises:
+            InputError: `source_not_allowed`.
+        """
         if self.folders is None:
             return
         real = _resolved(path)

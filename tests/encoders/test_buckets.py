@@ -12,12 +12,15 @@ from encoders import AudioConfig, VisionConfig
 from encoders.buckets import (
     AUDIO_CHUNKS,
     AUDIO_ROWS,
+    MOST_PATCHES,
     VISION_LENGTHS,
     audio_calls,
+    audio_shapes,
     audio_token_count,
     frame_geometry,
     vision_calls,
     vision_length,
+    vision_shapes,
 )
 
 CONFIG = VisionConfig(in_channels=1, patch_size=1, temporal_patch_size=1)  # one value a patch
@@ -57,8 +60,57 @@ def test_lengths_are_few_and_rise():
 
 
 def test_a_frame_beyond_the_released_limit_has_a_length_too():
-    for n in (RELEASED_PATCHES + 1, 65_536, 65_537, 10**6):
-        assert n <= vision_length(n) < n + 16_384
+    for n in (RELEASED_PATCHES + 1, 65_536, 65_537, 10**6, MOST_PATCHES):
+        assert n <= vision_length(n) < 2 * n
+
+
+@pytest.mark.parametrize("at_once", [1, 8192], ids=["processor", "accelerator"])
+def test_frames_of_any_size_need_24_programs(at_once):
+    shapes = vision_shapes(at_once)
+    assert len(set(shapes)) == len(shapes) <= 24
+    lengths = {length for _, length in shapes}
+    every = np.arange(1, RELEASED_PATCHES + 1)
+    assert {vision_length(int(n)) for n in [*every, *(2**k for k in range(16, 23)), MOST_PATCHES]} == lengths
+    assert vision_shapes(at_once, 576) == [shape for shape in shapes if shape[1] <= 576]
+    assert vision_shapes(at_once, 600) == [shape for shape in shapes if shape[1] <= 1024]
+
+
+@given(grids, st.sampled_from([1, 600, 8192]))
+@settings(max_examples=30)
+def test_calls_have_the_shapes_that_are_told(grid_thw, at_once):
+    pixels, grid = numbered(grid_thw)
+    told = set(vision_shapes(at_once))
+    assert {call.rows.pixels.shape[:2] for call in vision_calls(pixels, grid, CONFIG, at_once)} <= told
+
+
+def test_a_frame_that_no_program_reads_is_refused():
+    side = 2 * (1 + int(MOST_PATCHES**0.5) // 2)
+    pixels = np.broadcast_to(np.zeros((1, 1), np.uint8), (side * side, 1))
+    with pytest.raises(ValueError, match="at most 4,194,304"):
+        next(vision_calls(pixels, np.asarray([[1, side, side]], np.int32), CONFIG, 1))
+
+
+def test_patches_of_one_frame_are_written_out_for_all():
+    config = VisionConfig(patch_size=2, in_channels=3, temporal_patch_size=2)
+    one = (np.arange(24 * 12) % 251).astype(np.uint8).reshape(24, 12)
+    grid = np.asarray([[1, 4, 6]], np.int32)
+    (short,), (whole,) = (list(vision_calls(one, grid, config, 1, whole_patches=w)) for w in (False, True))
+    frames = whole.rows.pixels.reshape(1, 256, 3, 2, 4)
+    np.testing.assert_array_equal(frames[:, :, :, 0], short.rows.pixels.reshape(1, 256, 3, 4))
+    np.testing.assert_array_equal(frames[:, :, :, 0], frames[:, :, :, 1])
+    both = frames.reshape(256, 24)[:24]
+    (again,) = vision_calls(both, grid, config, 1, whole_patches=True)
+    np.testing.assert_array_equal(again.rows.pixels, whole.rows.pixels)
+
+
+def test_the_old_name_of_patches_at_once_works():
+    pixels, grid = numbered([(1, 4, 6)])
+    with pytest.warns(DeprecationWarning, match="patches_at_once"):
+        (old,) = vision_calls(pixels, grid, CONFIG, rows_at_once=1)
+    (new,) = vision_calls(pixels, grid, CONFIG, patches_at_once=1)
+    np.testing.assert_array_equal(old.rows.pixels, new.rows.pixels)
+    with pytest.raises(TypeError, match="patches_at_once"):
+        vision_calls(pixels, grid, CONFIG)
 
 
 @given(grids, st.sampled_from([1, 600, 8192]))
@@ -212,6 +264,15 @@ def test_windows_hold_every_frame_once_in_order(lengths):
             assert (conv_frames == min(100, mel.shape[1])).all()
         assert sum(tokens for _, _, tokens in found) == audio_token_count(mel.shape[1], SOUND)
     assert at == len(windows)
+
+
+@pytest.mark.parametrize("n_window_infer", [100, 300, 800, 1600])
+def test_audio_of_any_length_needs_24_programs(n_window_infer):
+    config = AudioConfig(num_mel_bins=2, n_window_infer=n_window_infer)
+    told = audio_shapes(config)
+    assert len(set(told)) == len(told) <= 24
+    mels = [np.ones((2, frames), np.float32) for frames in (1, 99, 100, 250, 790, 1600, 40_000)]
+    assert {call.rows.mel.shape[:2] for call in audio_calls(mels, config)} <= set(told)
 
 
 @given(clips)

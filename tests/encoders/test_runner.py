@@ -187,16 +187,32 @@ def test_programs_are_counted_once():
         embedder.encode(pixels, grid)
     embedder.encode(pixels[:4], np.asarray([(1, 2, 2)], np.int32))
     assert embedder.programs == len(programs) == 1
-    embedder.encode(np.zeros((24, 8), np.uint8), grid)  # a clip's patches are another program
+    embedder.encode(np.zeros((24, 8), np.uint8), grid)  # a video's patches go through the same
+    assert embedder.programs == len(programs) == 1
+    embedder.encode(np.zeros((24, 8), np.float32), grid)
     assert embedder.programs == len(programs) == 2
+
+
+def test_what_is_compiled_ahead_is_what_a_call_needs(backend):
+    """JAX traces a program once for its arguments: a call that needed another would trace again."""
+    embedder = VisionEmbedder(Looker())
+    embedder.compile(1, 256)
+    assert (1, 256) in embedder.shapes() and programs == [(1, 256, 8)]
+    embedder.encode(np.zeros((24, 4), np.uint8), np.asarray([(1, 4, 6)], np.int32))
+    assert programs == [(1, 256, 8)]
+    listener = AudioEmbedder(Listener())
+    listener.compile(1, 2)
+    assert (1, 2) in listener.shapes() and len(programs) == 2
+    listener.encode([np.zeros((2, 150), np.float32)])
+    assert len(programs) == 2
 
 
 def test_calls_are_made_one_ahead(monkeypatch):
     """Rows of a long clip are never all in memory: the third is made when the first has been read."""
     made, events = [], []
 
-    def spy(*arguments):
-        for call in vision_calls(*arguments):
+    def spy(*arguments, **options):
+        for call in vision_calls(*arguments, **options):
             made.append(call)
             events.append("made")
             yield call

@@ -288,6 +288,47 @@ def test_info_counts_the_parameters(run, tiny_checkpoint):
     assert f"{count / 1e6:.2f} M" in next(line for line in out.splitlines() if line.startswith("total"))
 
 
+def test_commands_about_a_checkpoint_take_it_alike(run):
+    assert run("info", "demo")[1] == run("info", "--model", "demo")[1] == run("info")[1]
+    code, _, err = run("info", "demo", "--model", "other")
+    assert code == 2 and len(lines(err)) == 1 and "two checkpoints" in err
+    for arguments in (("verify", "--model", ".", "--record", "r"), ("eval", ".", "a.jsonl"), ("warmup", "-m", ".")):
+        code, _, err = run(*arguments)
+        assert code == 2 and len(lines(err)) == 1, arguments
+
+
+def test_eval_takes_the_checkpoint_as_an_option(run):
+    code, _, err = run("eval", "--model", "demo", "absent.jsonl")
+    assert code == 2 and "absent.jsonl" in err
+
+
+def test_version(run):
+    assert run("--version") == (0, f"omni {omni.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "words, wanted",
+    [("omni ch", "chat"), ("omni war", "warmup"), ("omni info de", "demo"), ("omni chat --dtype bf", "bfloat16")],
+)
+def test_the_shell_completes(run, monkeypatch, words, wanted):
+    monkeypatch.setenv("_OMNI_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    assert wanted in run()[1].split()
+
+
+# --- warmup and doctor ------------------------------------------------------------------------------------------------
+
+
+def test_warmup_says_what_it_compiled(run, tiny, monkeypatch):
+    for name, sizes in (("VISION_LENGTHS", (16,)), ("AUDIO_ROWS", (1,)), ("AUDIO_CHUNKS", (1,))):
+        monkeypatch.setattr(f"encoders.buckets.{name}", sizes)
+    code, out, _ = run("warmup", tiny, "--max-pixels", 64 * 16 * 16)
+    parts = [line.split()[0] for line in lines(out)[:-1]]
+    assert code == 0 and parts.count("vision") == 2 and 1 <= parts.count("audio") <= 2 and parts.count("text") >= 3
+    assert all(" s" in line for line in lines(out)) and "programs in" in lines(out)[-1]
+
+
 # --- chat -------------------------------------------------------------------------------------------------------------
 
 
@@ -320,15 +361,24 @@ def test_chat_by_turns(run, tiny, monkeypatch):
     stream = omni.Chat.stream
     monkeypatch.setattr(omni.Chat, "stream", lambda *given: (sent.append(given[1:]), stream(*given))[1])
     china = str(SAMPLES / "china.jpg")
-    said = iter(
-        ["Hello.", "", f"/add {china}", "And this?", "/add absent.jpg", "And that?", "Well?", "/quit", "Never."]
-    )
-    monkeypatch.setattr("builtins.input", lambda _: next(said))
-    code, _, err = run("chat", SAMPLES / "speech.flac", "-m", tiny, "--max-new-tokens", "3")
+    typed = ["Hello.", "", f"/add {china}", "And this?", "/add absent.jpg", "/add", "/sing", "/help", "And that?"]
+    rest = [f"/add {china}", "/drop", "//quit is a command", "/quit", "Never."]
+    given = iter(typed + rest)
+    monkeypatch.setattr("builtins.input", lambda _: next(given))
+    code, out, err = run("chat", SAMPLES / "speech.flac", "-m", tiny, "--max-new-tokens", "3")
     assert code == 0
-    speech = str(SAMPLES / "speech.flac")
-    assert sent == [("Hello.", speech), ("And this?", china), ("And that?", "absent.jpg"), ("Well?",)]
-    assert len(lines(err)) == 1 and "absent.jpg" in err
+    speech = omni.Audio(str(SAMPLES / "speech.flac"))
+    assert sent == [("Hello.", speech), ("And this?", omni.Image(china)), ("And that?",), ("/quit is a command",)]
+    refused = lines(err)
+    assert len(refused) == 3 and "absent.jpg" in refused[0] and "/add FILE" in refused[1]
+    assert "no command /sing" in refused[2] and "/help" in refused[2]
+    assert "/drop" in out and "/add FILE" in out
+
+
+def test_chat_refuses_absent_media_before_it_loads(run, monkeypatch):
+    monkeypatch.setattr(omni, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    code, _, err = run("chat", "absent.jpg")
+    assert code == 2 and len(lines(err)) == 1 and "absent.jpg" in err
 
 
 @pytest.mark.parametrize("leaving", [EOFError, KeyboardInterrupt])
@@ -380,7 +430,7 @@ def test_usage_is_explained(run, arguments):
     assert code == 2 and "Traceback" not in err and "Usage" in err
 
 
-@pytest.mark.parametrize("command", ["chat", "encode", "inspect", "info"])
+@pytest.mark.parametrize("command", ["chat", "encode", "inspect", "info", "verify", "eval", "serve", "warmup"])
 def test_help(run, command):
     code, out, _ = run(command, "--help")
     assert code == 0 and "--model" in out

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
+from tests.quick_compile import QUICK_COMPILE_FLAGS
 from tests.reliability.outcomes import HARD_SECONDS, Verdict
 
 # Bytes of addresses: an input that takes more memory than this ends in an error, not in the machine's.
@@ -20,7 +21,7 @@ def quiet_environment() -> None:
     """What JAX reads when it is first imported, and the decoders' notes to nobody."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("NPROC", "2")
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+    os.environ.setdefault("XLA_FLAGS", QUICK_COMPILE_FLAGS)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ["PYTHONWARNINGS"] = "ignore"

@@ -33,7 +33,7 @@ from processors.frame_sampling import Count, Rate, frame_count, sampled_rate, sh
 from processors.io.access import DEFAULT_ACCESS, Access
 from processors.io.sources import Source, describe, is_source, open_source
 
-VideoSource = Source | np.ndarray | list | tuple | Any
+VideoSource = Source | np.ndarray | list[Any] | tuple[Any, ...] | Any
 """A path, URL, data URI or bytes; an array [frames, height, width, channels]; or a list of images, one a frame."""
 
 # Frames that are decoded in vain rather than skipped by a seek, which empties the decoder's threads.
