@@ -4,15 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
-from omni.checkpoint.safetensors import open_file
-from omni.errors import CheckpointError
-
-STATE_FOLDER, STATE_FILE = "state", "training.safetensors"
+STATE_FOLDER = "state"
 _RECORD = "run.json"
-# Where the count of steps lies in a run's state: weights, moments, steps.
-_STEPS = "[2]"
 
 
 @dataclass(frozen=True)
@@ -31,6 +24,9 @@ class TrainingRun:
     steps: int
     command: str
 
+    def __str__(self) -> str:
+        return f"training of {self.model} on {self.data} that has not ended; go on with: {self.command}"
+
 
 def write_run(folder: Path, run: TrainingRun) -> None:
     """Writes the record of a run that begins, or goes on."""
@@ -45,29 +41,6 @@ def read_run(folder: Path) -> TrainingRun | None:
         return None
 
 
-def saved_step(directory: Path) -> int | None:
-    """How many steps a run had done when its state was last saved; None where nothing was saved.
-
-    Args:
-        directory: of the state, as `train` takes it.
-
-    Raises:
-        CheckpointError: what was saved cannot be read.
-    """
-    if not (directory / STATE_FILE).is_file():
-        return None
-    stored = open_file(directory / STATE_FILE)
-    return int(np.array(stored[_STEPS].array).view(np.int32)) if _STEPS in stored else None
-
-
-def unfinished_run(folder: Path) -> str | None:
-    """One sentence about a run whose folder holds no checkpoint yet; None of any other folder."""
-    run = read_run(folder)
-    if run is None or (folder / "config.json").exists():
-        return None
-    try:
-        done = saved_step(folder / STATE_FOLDER) or 0
-    except CheckpointError:
-        done = 0
-    saved = f"{done} of {run.steps} steps are saved" if done else f"none of {run.steps} steps is saved yet"
-    return f"training of {run.model} on {run.data} that has not ended: {saved}; go on with: {run.command}"
+def unfinished_run(folder: Path) -> TrainingRun | None:
+    """The run whose folder holds no checkpoint yet; None of any other folder."""
+    return None if (folder / "config.json").exists() else read_run(folder)

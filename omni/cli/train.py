@@ -55,9 +55,9 @@ def train(
     """Train a checkpoint on conversations. A run that was interrupted goes on where it was last saved."""
     import omni
     from omni.checkpoint.save import holds_checkpoint
-    from omni.checkpoint.training_run import STATE_FOLDER, TrainingRun, saved_step, write_run
+    from omni.checkpoint.training_run import STATE_FOLDER, TrainingRun, write_run
     from omni.loading import find_directory
-    from omni.training import LoRA, TrainingOptions, answer_tokens, completed, read_jsonl
+    from omni.training import LoRA, TrainingOptions, answer_tokens, completed, read_jsonl, saved_step
     from omni.training import train as run
 
     options = TrainingOptions(

@@ -8,8 +8,26 @@ import jax
 import numpy as np
 
 from omni.checkpoint.safetensors import open_file, write_tensors
-from omni.checkpoint.training_run import STATE_FILE
 from omni.errors import CheckpointError
+
+STATE_FILE = "training.safetensors"
+# Where the count of steps lies in a run's state: weights, moments, steps.
+_STEPS = "[2]"
+
+
+def saved_step(directory: Path) -> int | None:
+    """Return how many steps a run had done when its state was last saved; None where nothing was saved.
+
+    Args:
+        directory: of the state, as `train` takes it.
+
+    Raises:
+        CheckpointError: what was saved cannot be read.
+    """
+    if not (directory / STATE_FILE).is_file():
+        return None
+    stored = open_file(directory / STATE_FILE)
+    return int(np.array(stored[_STEPS].array).view(np.int32)) if _STEPS in stored else None
 
 
 def save_progress(directory: Path, state: Any, file: str = STATE_FILE) -> None:
