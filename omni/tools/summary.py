@@ -14,7 +14,6 @@ from omni.checkpoint.training_run import STATE_FOLDER, unfinished_run
 from omni.config import ModelConfig
 from omni.decoder.cache import HybridCache
 from omni.loading import abstract_parts, without_absent_head
-from omni.training.state import saved_step
 from processors import ImageConfig
 
 
@@ -28,6 +27,8 @@ def summary(name: str | os.PathLike[str]) -> str:
     """
     directory = find_directory(name)
     if unfinished := unfinished_run(directory):
+        from omni.training.state import saved_step
+
         done = saved_step(directory / STATE_FOLDER) or 0
         return f"{os.fspath(name)}: a {unfinished}\n{done} of {unfinished.steps} steps are saved, and no checkpoint yet"
     check_directory(directory)
