@@ -95,7 +95,7 @@ def train(
         typer.echo(f"going on after step {done} of {options.steps}, which an earlier run has saved", err=True)
     command = shlex.join(["omni", *sys.argv[1:]])  # as it was typed
     write_run(folder(out), TrainingRun(model, str(data), options.steps, command))
-    _forget_after(out / "metrics.jsonl", done)
+    forget_after(out / "metrics.jsonl", done)
 
     note = "the step is finished, and its state saved; once more leaves at once"
     with (
@@ -133,7 +133,7 @@ def _tell(options: "TrainingOptions", count: int, held: int, replay: str | None)
         typer.echo("no earlier conversations are mixed in, so the model may forget what it knew: see --mix", err=True)
 
 
-def _forget_after(log: Path, step: int) -> None:
+def forget_after(log: Path, step: int) -> None:
     """Leaves in a log the steps that are saved: those after them come again."""
     if not log.exists():
         return
