@@ -65,7 +65,7 @@ def token_attention(model: Model, inputs: Inputs) -> Float32[np.ndarray, "layers
     decoder, states = model.parts.text, model.engine.states(inputs.to_prompt())
     config = decoder.config
     # What each layer reads is what the layer before it leaves.
-    read = np.concatenate([states[0][None], states[1][:-1]])
+    read = np.concatenate([states.embedded[None], states.layers[:-1]])
     positions = jnp.asarray(inputs.position_ids, jnp.float32)[:, None]
     turns = rotation(positions, config.rotary_width, config.rope_theta, config.mrope_section)
     shares = np.full((config.num_hidden_layers, len(inputs.token_ids)), np.nan, np.float32)

@@ -73,7 +73,8 @@ def answer_tokens(model: Model, conversations: Sequence[Conversation]) -> list[i
         for message in messages:
             if message["role"] == "assistant":
                 content = message["content"]
-                parts = [content] if isinstance(content, str) else [part.get("text", "") for part in content]
-                for token in model.tokenizer.encode("".join(parts)):
+                parts = [content] if isinstance(content, str) else content
+                text = "".join(part if isinstance(part, str) else part.get("text", "") for part in parts)
+                for token in model.tokenizer.encode(text):
                     counts[token] = counts.get(token, 0) + 1
     return sorted(sorted(counts, key=lambda token: (counts[token], token))[:_MOST_TOKENS])
