@@ -27,7 +27,7 @@ def train(
     model: ModelName = "demo",
     steps: Annotated[
         int | None,
-        typer.Option(help="Batches to train on; by default 100, or what shows each conversation three times."),
+        typer.Option(help="Batches to train on; by default 150, or what shows each conversation three times."),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Conversations a batch.")] = 8,
     learning_rate: Annotated[

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _WHOLE_RATE, _LORA_RATE = 0.04, 0.4
 _USUAL_WIDTH = 2048
 # Fewer steps teach nothing new, however few conversations there are; many conversations come so often at the least.
-_LEAST_STEPS, _LEAST_EPOCHS = 100, 3
+_LEAST_STEPS, _LEAST_EPOCHS = 150, 3
 # Rows of more tokens than these are left as they are.
 _MOST_TOKENS = 4096
 

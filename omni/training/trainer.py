@@ -33,7 +33,7 @@ class TrainingOptions:
     """How to train.
 
     Attributes:
-        steps: batches to train on in all; 100, or as many as show each conversation three times, when None.
+        steps: batches to train on in all; 150, or as many as show each conversation three times, when None.
         batch_size: conversations a batch.
         learning_rate: at its highest; it rises over the first twentieth of the steps and falls as a cosine. When None,
             0.04 divided by the decoder's width, and 0.4 divided by it for adapters.
