@@ -10,10 +10,11 @@ from typing import Any
 
 from omni.checkpoint.interruptible import call
 from omni.checkpoint.json_file import foreign_format
+from omni.checkpoint.training_run import unfinished_run
 from omni.errors import CheckpointError
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "heldout.zip"]
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "heldout.zip", "replay.zip"]
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 # Small files that a version control may have left as pointers to themselves.
 _SETTINGS = """config.json generation_config.json preprocessor_config.json video_preprocessor_config.json
@@ -160,6 +161,9 @@ def _check(directory: Path) -> None:
 
 def _explain(directory: Path) -> None:
     """Why a directory without weights has none."""
+    unfinished = unfinished_run(directory)
+    if unfinished is not None:
+        raise CheckpointError(f"the directory holds a {unfinished}"[:500], code="unfinished_training")
     for code, patterns, what in _ELSE:
         if any(_matching(directory, patterns)):
             raise CheckpointError(f"the directory {what}", code=code)

@@ -10,6 +10,7 @@ from omni.checkpoint.config_file import read_config
 from omni.checkpoint.directory import check_directory, find_directory
 from omni.checkpoint.load import open_weights, parameter_shapes
 from omni.checkpoint.quantized import PackedTensor
+from omni.checkpoint.training_run import STATE_FOLDER, unfinished_run
 from omni.config import ModelConfig
 from omni.decoder.cache import HybridCache
 from omni.loading import abstract_parts, without_absent_head
@@ -19,10 +20,17 @@ from processors import ImageConfig
 def summary(name: str | os.PathLike[str]) -> str:
     """A few lines: family, parts with their sizes and parameter counts, and the memory that weights and cache need.
 
+    Of the folder of a training run that has not ended: how far it is, and how it goes on.
+
     Raises:
         CheckpointError: the directory is not a checkpoint.
     """
     directory = find_directory(name)
+    if unfinished := unfinished_run(directory):
+        from omni.training.state import saved_step
+
+        done = saved_step(directory / STATE_FOLDER) or 0
+        return f"{os.fspath(name)}: a {unfinished}\n{done} of {unfinished.steps} steps are saved, and no checkpoint yet"
     check_directory(directory)
     family, config = read_config(directory)
     stored, method = open_weights(directory, family, config.dtype)

@@ -4,10 +4,12 @@ import warnings
 from typing import Any
 
 from omni.training.batch import Batch, BatchOverflow, BatchShape, collate
-from omni.training.data import batches, read_jsonl
+from omni.training.data import batches, mixed, read_jsonl
+from omni.training.defaults import answer_tokens, completed
 from omni.training.example import Example, encode_media, make_example
 from omni.training.loss import hidden_states, loss_and_counts
 from omni.training.parameters import LoRA, TrainableParameters
+from omni.training.state import saved_step
 from omni.training.trainer import Metrics, TrainingOptions, train, train_on
 
 __all__ = [
@@ -19,13 +21,17 @@ __all__ = [
     "Metrics",
     "TrainableParameters",
     "TrainingOptions",
+    "answer_tokens",
     "batches",
     "collate",
+    "completed",
     "encode_media",
     "hidden_states",
     "loss_and_counts",
     "make_example",
+    "mixed",
     "read_jsonl",
+    "saved_step",
     "train",
     "train_on",
 ]

@@ -1,7 +1,7 @@
 """Conversations from a file, in batches of similar length, in an order that depends on a seed alone."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count, islice
 from pathlib import Path
@@ -90,6 +90,58 @@ def batches(
             if len(waiting) > _AHEAD:
                 members, futures = waiting.popleft()
                 yield collate(ready(members, [future.result() for future in futures]), model.config)
+
+
+def validation_batches(
+    model: Model, conversations: Sequence[Conversation], batch_size: int, encoder: MediaEncoder | None = None
+) -> list[Batch]:
+    """Every conversation once, in batches of like media and length; none is repeated, so that none counts twice.
+
+    Args:
+        model: whose processors, template and tokenizer are used.
+        conversations: with an answer each.
+        batch_size: conversations a batch.
+        encoder: as for `batches`.
+
+    Raises:
+        InputError: a conversation cannot be used; the message tells which, counted from 1.
+    """
+    groups: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+    for i, conversation in enumerate(conversations):
+        with naming(i):
+            kinds, length = size(conversation)
+        groups.setdefault(kinds, []).append((length, i))
+    held = []
+    for members in groups.values():
+        ranked = [i for _, i in sorted(members)]
+        for start in range(0, len(ranked), batch_size):
+            examples = []
+            for i in ranked[start : start + batch_size]:
+                with naming(i):
+                    examples.append(make_example(model, conversations[i]))
+            held.append(collate(examples if encoder is None else encode_media(examples, encoder), model.config))
+    return held
+
+
+def mixed(
+    new: Callable[[int], Iterator[Batch]], old: Callable[[int], Iterator[Batch]], share: float, start: int = 0
+) -> Iterator[Batch]:
+    """Batches of two kinds by turns, from the one numbered `start` on.
+
+    Args:
+        new: batches from the one with that number on.
+        old: likewise, of what the model is not to forget.
+        share: how many of all are old, from 0 to 1.
+        start: how many batches are left out.
+    """
+
+    def old_before(number: int) -> int:
+        return int(number * share + 1e-9)
+
+    before = old_before(start)
+    fresh, earlier = new(start - before), old(before)
+    for i in count(start):
+        yield next(earlier if old_before(i + 1) > old_before(i) else fresh)
 
 
 def _plan(conversations: Sequence[Conversation], batch_size: int, seed: int) -> Iterator[np.ndarray]:

@@ -18,6 +18,8 @@ from omni.errors import InputError, is_number, is_whole, shown
 _ADAPTED = re.compile(
     r"text\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj|in_proj_\w+|out_proj)\.weight"
 )
+# Those whose rows stand for tokens.
+_WITH_ROWS = ("text.embed_tokens.weight", "text.lm_head.weight")
 
 Weights = dict[str, jax.Array]
 
@@ -29,14 +31,19 @@ class LoRA:
     Attributes:
         rank: of B A.
         alpha: scale is alpha / rank.
+        tokens: ids whose rows of the embedding and of the head are trained as well. A word of tokens that the model
+            was hardly trained on cannot be written without: `answer_tokens` lists those of conversations.
     """
 
     rank: int = 16
     alpha: float = 32.0
+    tokens: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         if not is_whole(self.rank) or self.rank < 1 or not is_number(self.alpha):
             raise InputError("bad_option", f"adapters of rank {shown(self.rank)} and alpha {shown(self.alpha)}")
+        if not all(is_whole(token) and token >= 0 for token in self.tokens):
+            raise InputError("bad_option", f"tokens must be ids, got {shown(self.tokens)}")
 
 
 class TrainableParameters:
@@ -45,7 +52,7 @@ class TrainableParameters:
     Args:
         parts: the modules of a model.
         names: which parts are trained whole; with `lora`, none is, and adapters lie beside the text part's matrices.
-        lora: train adapters alone.
+        lora: train adapters alone, and the rows of its tokens.
         seed: for the adapters' first values.
     """
 
@@ -56,6 +63,7 @@ class TrainableParameters:
         leaves, self._tree = jax.tree.flatten(state)
         weights = dict(zip(paths, map(as_weight, leaves), strict=True))
         self._paths, self._lora = tuple(paths), lora
+        self._row_scales: dict[str, float] = {}
         self._dtypes = {path: leaf.dtype for path, leaf in weights.items()}
         if lora is None:
             chosen = {path for path in paths if path.split(".")[0] in names}
@@ -65,6 +73,9 @@ class TrainableParameters:
         else:
             self.frozen = weights
             self.start = _adapters(weights, lora, seed)
+            self._row_scales = _row_scales(weights, lora)
+            for path in self._row_scales:
+                self.start[f"{path}.rows"] = jnp.zeros((len(lora.tokens), weights[path].shape[1]))
         if not self.start:
             raise InputError("nothing_to_train", "the model has none of the weights that are to be trained")
 
@@ -84,7 +95,7 @@ class TrainableParameters:
             trained: as `module` takes it.
             parts: the modules to write into.
         """
-        changed = [path for path in self._paths if path in trained or f"{path}.A" in trained]
+        changed = [path for path in self._paths if {path, f"{path}.A", f"{path}.rows"} & trained.keys()]
         frozen = {path: self.frozen[path] for path in changed if path in self.frozen}
         merged = jax.jit(lambda *given: {path: self._merged(path, *given) for path in changed})(trained, frozen)
         written = []
@@ -101,6 +112,9 @@ class TrainableParameters:
         if path in trained:
             return trained[path].astype(self._dtypes[path])
         whole = frozen[path]
+        if self._lora is not None and f"{path}.rows" in trained:
+            change = self._row_scales[path] * trained[f"{path}.rows"]
+            return whole.at[jnp.asarray(self._lora.tokens)].add(change.astype(whole.dtype))
         if self._lora is None or f"{path}.A" not in trained:
             return whole
         change = jnp.einsum("...or,...ri->...oi", trained[f"{path}.B"], trained[f"{path}.A"])
@@ -118,3 +132,15 @@ def _adapters(weights: Mapping[str, jax.Array], lora: LoRA, seed: int) -> Weight
         found[f"{path}.A"] = jax.random.normal(key, (*stack, lora.rank, into)) / jnp.sqrt(into)
         found[f"{path}.B"] = jnp.zeros((*stack, out, lora.rank))
     return found
+
+
+def _row_scales(weights: Mapping[str, jax.Array], lora: LoRA) -> dict[str, float]:
+    """What changes of rows are multiplied by: the size of a usual entry, so that one learning rate suits all models."""
+    scales = {}
+    for path in _WITH_ROWS if lora.tokens else ():
+        if path in weights:
+            if max(lora.tokens) >= len(weights[path]):
+                raise InputError("bad_option", f"the model has {len(weights[path])} tokens, and no {max(lora.tokens)}")
+            mean_square = jnp.mean(jnp.square(weights[path].astype(jnp.float32)))
+            scales[path] = float(lora.alpha / lora.rank * jnp.sqrt(mean_square))
+    return scales

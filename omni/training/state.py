@@ -10,33 +10,50 @@ import numpy as np
 from omni.checkpoint.safetensors import open_file, write_tensors
 from omni.errors import CheckpointError
 
-_FILE = "training.safetensors"
+STATE_FILE = "training.safetensors"
+# Where the count of steps lies in a run's state: weights, moments, steps.
+_STEPS = "[2]"
 
 
-def save_progress(directory: Path, state: Any) -> None:
+def saved_step(directory: Path) -> int | None:
+    """Return how many steps a run had done when its state was last saved; None where nothing was saved.
+
+    Args:
+        directory: of the state, as `train` takes it.
+
+    Raises:
+        CheckpointError: what was saved cannot be read.
+    """
+    if not (directory / STATE_FILE).is_file():
+        return None
+    stored = open_file(directory / STATE_FILE)
+    return int(np.array(stored[_STEPS].array).view(np.int32)) if _STEPS in stored else None
+
+
+def save_progress(directory: Path, state: Any, file: str = STATE_FILE) -> None:
     """Writes a tree of float32 and integer arrays; the file that was there stays until the new one is whole."""
     arrays = {name: np.asarray(leaf) for name, leaf in _named(state)}
     # Files of weights hold no integers here: the bits of counts go as those of float32.
     stored = {name: a if a.dtype == np.float32 else a.astype(np.int32).view(np.float32) for name, a in arrays.items()}
-    half_done = directory / f".{_FILE}"
+    half_done = directory / f".{file}"
     half_done.unlink(missing_ok=True)
     layout = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in stored.items()}
     write_tensors(half_done, layout, stored.values())
-    os.replace(half_done, directory / _FILE)
+    os.replace(half_done, directory / file)
 
 
-def load_progress(directory: Path, like: Any) -> Any:
+def load_progress(directory: Path, like: Any, file: str = STATE_FILE) -> Any:
     """The tree that was saved, in the form of `like`; None when nothing was saved.
 
     Raises:
         CheckpointError: what was saved belongs to another model or to other options.
     """
-    if not (directory / _FILE).is_file():
+    if not (directory / file).is_file():
         return None
-    stored = open_file(directory / _FILE)
+    stored = open_file(directory / file)
     wanted = dict(_named(like))
     if stored.keys() != wanted.keys() or any(stored[name].shape != leaf.shape for name, leaf in wanted.items()):
-        message = f"{_FILE} in the output directory is of a run with another model or other options"
+        message = f"{file} in the output directory is of a run with another model or other options"
         raise CheckpointError(message, code="other_training_run")
 
     def read(name: str, leaf: Any) -> np.ndarray:

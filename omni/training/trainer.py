@@ -17,10 +17,12 @@ from omni.errors import InputError, is_number, is_whole, shown
 from omni.loading import PARTS
 from omni.model import Model
 from omni.training.batch import Batch
-from omni.training.data import Conversation, batches
+from omni.training.data import Conversation, batches, mixed, validation_batches
+from omni.training.defaults import completed
 from omni.training.loss import loss_and_counts
 from omni.training.parameters import LoRA, TrainableParameters
 from omni.training.state import load_progress, save_progress
+from omni.training.validation import Validation
 
 # Programs that are kept, the last that were used. One holds thousands of memory maps, a process 65,530.
 _PROGRAMS = 16
@@ -31,9 +33,10 @@ class TrainingOptions:
     """How to train.
 
     Attributes:
-        steps: batches to train on in all.
+        steps: batches to train on in all; 150, or as many as show each conversation three times, when None.
         batch_size: conversations a batch.
-        learning_rate: at its highest; it rises over the first twentieth of the steps and falls as a cosine.
+        learning_rate: at its highest; it rises over the first twentieth of the steps and falls as a cosine. When None,
+            0.04 divided by the decoder's width, and 0.4 divided by it for adapters.
         last_share: what it falls to, as a share of its highest.
         weight_decay: of matrices, decoupled (arXiv:1711.05101).
         clip_norm: longest gradient.
@@ -41,13 +44,16 @@ class TrainingOptions:
         lora: train adapters of the text part instead, and no part whole.
         seed: order of the conversations.
         save_every: steps between two saves of the state.
+        mix_share: how many batches of all hold conversations from `mix`, from 0 to 1.
+        check_every: steps between two measurements of the validation loss; a tenth of the steps when None.
+        patience: measurements in a row without a lower loss after which training stops.
         keep_gib: media that are kept in memory once they are read, and encoded where the towers are not trained, so
             that later epochs need not do so again.
     """
 
-    steps: int
+    steps: int | None = None
     batch_size: int = 8
-    learning_rate: float = 1e-4
+    learning_rate: float | None = None
     last_share: float = 0.1
     weight_decay: float = 0.01
     clip_norm: float = 1.0
@@ -55,20 +61,27 @@ class TrainingOptions:
     lora: LoRA | None = None
     seed: int = 0
     save_every: int = 200
+    mix_share: float = 0.5
+    check_every: int | None = None
+    patience: int = 3
     keep_gib: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "save_every"):
-            if not is_whole(getattr(self, name)) or getattr(self, name) < 1:
-                raise InputError(
-                    "bad_option", f"{name} must be a whole number above 0, got {shown(getattr(self, name))}"
-                )
-        for name in ("learning_rate", "last_share", "weight_decay", "clip_norm", "keep_gib"):
+        for name in ("steps", "batch_size", "save_every", "check_every", "patience"):
             value = getattr(self, name)
+            if value is None and name in ("steps", "check_every"):
+                continue
+            if not is_whole(value) or value < 1:
+                raise InputError("bad_option", f"{name} must be a whole number above 0, got {shown(value)}")
+        for name in ("learning_rate", "last_share", "weight_decay", "clip_norm", "keep_gib", "mix_share"):
+            value = getattr(self, name)
+            if value is None and name == "learning_rate":
+                continue
             if not is_number(value) or not 0 <= value < float("inf"):
                 raise InputError("bad_option", f"{name} must be a number from 0 on, got {shown(value)}")
-        if self.last_share > 1:
-            raise InputError("bad_option", f"last_share must be a number from 0 to 1, got {shown(self.last_share)}")
+        for name in ("last_share", "mix_share"):
+            if getattr(self, name) > 1:
+                raise InputError("bad_option", f"{name} must be from 0 to 1, got {shown(getattr(self, name))}")
         unknown = [part for part in self.parts or () if part not in PARTS]
         if unknown:
             raise InputError("bad_option", f"parts must be some of {', '.join(PARTS)}, got {', '.join(unknown)}")
@@ -84,6 +97,7 @@ class Metrics:
         tokens: how many there were.
         gradient_norm: before clipping.
         seconds: since the metrics before, or the beginning.
+        validation_loss: the same of conversations that are not learned, where this step was followed by a measurement.
     """
 
     step: int
@@ -91,10 +105,18 @@ class Metrics:
     tokens: int
     gradient_norm: float
     seconds: float
+    validation_loss: float | None = None
 
 
 def train(
-    model: Model, conversations: Sequence[Conversation], directory: Path, options: TrainingOptions
+    model: Model,
+    conversations: Sequence[Conversation],
+    directory: Path,
+    options: TrainingOptions,
+    *,
+    mix: Sequence[Conversation] = (),
+    validation: Sequence[Conversation] = (),
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Metrics]:
     """Trains a model on conversations, a step each time the next metrics are asked for; the step after is then begun.
 
@@ -106,25 +128,40 @@ def train(
         conversations: as `read_jsonl` gives them.
         directory: of the state; made where it is absent.
         options: how long, how fast, and what is trained.
+        mix: earlier conversations that the model is not to forget: `options.mix_share` of the batches hold them.
+        validation: conversations whose loss is measured on the way. Training stops when it no longer falls, and the
+            model goes on with the weights of the lowest.
+        stop: asked after each step; where it returns True, the state is saved and training ends without new weights.
 
     Raises:
         InputError: a conversation or an option cannot be used.
         CheckpointError: the directory holds the state of a run with another model or other options.
     """
+    share = options.mix_share if mix else 0.0
+    options = completed(options, model, len(conversations), share)
+    keep, parts = int(options.keep_gib * 2**30), PARTS if options.parts is None else options.parts
+    # Towers that stay as they are need to see a medium once.
+    encoder = model.media if options.lora is not None or not {"vision", "audio"} & set(parts) else None
+
+    def of(chosen: Sequence[Conversation]) -> Callable[[int], Iterator[Batch]]:
+        return lambda first: batches(model, chosen, options.batch_size, options.seed, first, keep, encoder)
 
     def made(first: int) -> Iterator[Batch]:
-        keep, parts = int(options.keep_gib * 2**30), PARTS if options.parts is None else options.parts
-        # Towers that stay as they are need to see a medium once.
-        resting = options.lora is not None or not {"vision", "audio"} & set(parts)
-        encoder = model.media if resting else None
-        return batches(model, conversations, options.batch_size, options.seed, first, keep, encoder)
+        return mixed(of(conversations), of(mix), share, first) if mix else of(conversations)(first)
 
-    yield from train_on(model, made, directory, options)
+    held = validation_batches(model, validation, options.batch_size, encoder) if validation else ()
+    yield from train_on(model, made, directory, options, validation=held, stop=stop)
 
 
 @in_own_context
 def train_on(
-    model: Model, made: Callable[[int], Iterator[Batch]], directory: Path, options: TrainingOptions
+    model: Model,
+    made: Callable[[int], Iterator[Batch]],
+    directory: Path,
+    options: TrainingOptions,
+    *,
+    validation: Sequence[Batch] = (),
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Metrics]:
     """As `train`, on batches from anywhere.
 
@@ -133,11 +170,15 @@ def train_on(
         made: batches, from the one with that number on, counted from 0.
         directory: for the state.
         options: all but those about conversations.
+        validation: batches whose loss is measured on the way.
+        stop: asked after each step; where it returns True, the state is saved and training ends without new weights.
 
     Raises:
         CheckpointError: the directory holds the state of a run with another model or other options.
         ValueError: batches end before the last step.
     """
+    options = completed(options, model)
+    assert options.steps is not None
     names = PARTS if options.parts is None else options.parts
     trained = TrainableParameters(model.parts, names, options.lora, options.seed)
     optimiser = _optimiser(options)
@@ -145,34 +186,46 @@ def train_on(
     state: Any = (trained.start, optimiser.init(trained.start), jnp.int32(0))  # pyright: ignore[reportArgumentType]
     directory.mkdir(parents=True, exist_ok=True)
     state = jax.tree.map(jnp.asarray, load_progress(directory, state) or state)
-    first = int(state[2])
+    every = options.check_every or max(1, options.steps // 10)
+    checks = Validation(trained, validation, directory, options.patience * every) if validation else None
+    first = saved = int(state[2])
+    last = first if checks is not None and checks.is_over(first) else options.steps
     step = _step(trained, optimiser, state)
-    began = time.perf_counter()
-    # A step runs while the next one's batch is made ready: what it found is read one step later.
-    running: tuple[int, Any] | None = None
-    for done, batch in zip(range(first + 1, options.steps + 1), made(first), strict=False):
+    began, stopped = time.perf_counter(), False
+    # A step runs while the next one's batch is made ready: what it measured is read one step later.
+    running: tuple[int, Any, float | None] | None = None
+    for done, batch in zip(range(first + 1, last + 1), made(first), strict=False):
         rate = jnp.asarray(rates[done - 1])
-        state, *found = step(state, trained.frozen, rate, jax.tree.map(jnp.asarray, batch))
+        state, *measured = step(state, trained.frozen, rate, jax.tree.map(jnp.asarray, batch))
         if running is not None:
             yield _metrics(*running, began)
             began = time.perf_counter()
-        running = done, found
-        if done % options.save_every == 0 or done == options.steps:
+        held = checks.check(done, state[0]) if checks is not None and done % every == 0 else None
+        running = done, measured, held
+        stopped, over = stop(), checks is not None and checks.is_over(done)
+        if done % options.save_every == 0 or done == options.steps or stopped or over:
             save_progress(directory, state)
+            saved = done
+        if stopped or over:
+            last = done
+            break
     if running is not None:
         yield _metrics(*running, began)
-    if int(state[2]) < options.steps:
+    if stopped and saved < options.steps:
+        return
+    if int(state[2]) < last:
         raise ValueError(f"batches ended after step {int(state[2])} of {options.steps}")
-    trained.write(state[0], model.parts)
+    trained.write(state[0] if checks is None or not checks.best_step else checks.best_weights, model.parts)
     model.refresh()
 
 
-def _metrics(step: int, found: Any, began: float) -> Metrics:
-    loss, tokens, norm = (number.item() for number in found)
-    return Metrics(step, loss, tokens, norm, time.perf_counter() - began)
+def _metrics(step: int, measured: Any, validation_loss: float | None, began: float) -> Metrics:
+    loss, tokens, norm = (number.item() for number in measured)
+    return Metrics(step, loss, tokens, norm, time.perf_counter() - began, validation_loss)
 
 
 def _schedule(options: TrainingOptions) -> optax.Schedule:
+    assert options.steps is not None and options.learning_rate is not None
     warmup, rate = max(1, options.steps // 20), options.learning_rate
     return optax.warmup_cosine_decay_schedule(
         0.0, rate, warmup, max(options.steps, warmup + 1), rate * options.last_share

@@ -17,7 +17,11 @@ import PIL.Image
 import pytest
 
 import omni
+from omni.checkpoint.training_run import TrainingRun, write_run
 from omni.cli import main
+from omni.cli.interruption import interruption
+from omni.cli.progress import progress
+from omni.cli.train import forget_after
 from omni.loading import find_directory
 from tests.golden import media
 from tests.golden.load import relative_error
@@ -450,12 +454,65 @@ def test_train(run, tmp_path):
     seen = [{"type": "image", "image": "red.png"}, {"type": "text", "text": "Colour?"}]
     messages = [{"role": "user", "content": seen}, {"role": "assistant", "content": "Red."}]
     Path("data.jsonl").write_text(json.dumps({"messages": messages}) + "\n", "utf-8")
-    options = ("--out", "learned", "--steps", 25, "--batch-size", 1, "--lr", 3e-3, "--dtype", "float32")
-    code, out, _ = run("train", "data.jsonl", *options)
+    options = (
+        "--out",
+        "learned",
+        "--steps",
+        25,
+        "--batch-size",
+        1,
+        "--lr",
+        3e-3,
+        "--dtype",
+        "float32",
+        "--mix-share",
+        0,
+    )
+    code, out, err = run("train", "data.jsonl", *options)
     assert code == 0 and "25 steps on 1 conversations" in out
+    assert "no earlier conversations are mixed in" in err and "step 24 of 25, loss" in err
     assert [json.loads(line)["step"] for line in lines(Path("learned/metrics.jsonl").read_text())] == [*range(1, 26)]
     code, out, err = run("chat", "red.png", "--model", "learned", "--say", "Colour?", "--temperature", 0)
     assert code == 0 and out.strip() == "Red." and "untrained" not in err
+
+
+def test_a_run_that_has_not_ended_says_so(run):
+    folder = Path("half")
+    folder.mkdir()
+    write_run(folder, TrainingRun("demo", "data.jsonl", 100, "omni train data.jsonl --out half"))
+    code, out, _ = run("info", "--model", "half")
+    assert code == 0 and "go on with: omni train data.jsonl --out half" in out and "0 of 100 steps are saved" in out
+    with pytest.raises(omni.CheckpointError, match="go on with") as error:
+        omni.load("half")
+    assert error.value.code == "unfinished_training"
+
+
+def test_steps_that_come_again_leave_the_log(tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    log.write_text("".join(f'{{"step": {step}, "loss": 1}}\n' for step in (1, 2, 3, 4)) + '{"step": 5, "lo')
+    forget_after(log, 3)
+    assert [json.loads(line)["step"] for line in lines(log.read_text())] == [1, 2, 3]
+    forget_after(tmp_path / "absent.jsonl", 3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_a_request_while_a_command_saves(number, capsys):
+    before = signal.getsignal(number)
+    with interruption("one moment") as asked:
+        assert not asked
+        os.kill(os.getpid(), number)
+        while not asked:
+            time.sleep(0.01)
+    assert asked.signal == number and signal.getsignal(number) == before
+    assert capsys.readouterr().err == "one moment\n"
+
+
+def test_progress_without_a_terminal_is_ten_lines(capsys):
+    with progress(40, "step", 4) as told:
+        for step in range(5, 41):
+            told.update(step, loss=f"{step / 10}")
+    err = lines(capsys.readouterr().err)
+    assert len(err) == 9 and err[0] == "step 8 of 40, loss 0.8" and err[-1] == "step 40 of 40, loss 4.0"
 
 
 def test_train_refuses(run):

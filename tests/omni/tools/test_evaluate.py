@@ -246,6 +246,11 @@ def test_a_checkpoints_own_data_is_the_default(command, folder):
     Path("mine/heldout.zip").write_bytes((folder / "data.zip").read_bytes())
     code, out, _ = command("mine")
     assert code == 0 and cells(out[-1])[:4] == ["all", "8", "8", "100.0%"]
+    # Another checkpoint without any is asked the same.
+    Path("other").mkdir()
+    code, out, _ = command("other", "--against", "mine")
+    assert code == 0 and cells(out[0]) == ["skill", "items", "mine", "other", "change"]
+    assert cells(out[-1]) == ["all", "8", "100.0%", "100.0%", "+0.0"]
 
 
 @pytest.mark.parametrize("arguments", [("mine", "absent.zip"), ("mine", "absent.jsonl"), ("no/such/thing/at all",)])

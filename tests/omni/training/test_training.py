@@ -1,5 +1,6 @@
 """Training makes a model know what it did not, survives being killed, and refuses what it cannot read."""
 
+import itertools
 import json
 
 import jax
@@ -17,13 +18,16 @@ from omni.training import (
     BatchShape,
     LoRA,
     TrainingOptions,
+    answer_tokens,
     batches,
     collate,
     encode_media,
     hidden_states,
     loss_and_counts,
     make_example,
+    mixed,
     read_jsonl,
+    saved_step,
     train,
     train_on,
     trainer,
@@ -117,19 +121,24 @@ def test_a_killed_run_goes_on_where_it_was(conversations, tmp_path):
         assert (value != before[name]).any() == (name[0] == "text"), name
     # Nothing is left to do, and other options do not fit.
     assert list(train(demo(), conversations, tmp_path / "killed", options)) == []
+    assert saved_step(tmp_path / "killed") == 4 and saved_step(tmp_path / "absent") is None
     with pytest.raises(omni.CheckpointError, match="another model or other options"):
         next(train(whole, conversations, tmp_path / "killed", TrainingOptions(steps=4, lora=LoRA(4))))
 
 
 def test_adapters_change_the_matrices_that_they_lie_beside(conversations, tmp_path):
     model, before = demo(), values(demo())
-    options = TrainingOptions(steps=12, batch_size=4, learning_rate=3e-2, lora=LoRA(rank=4, alpha=8))
+    tokens = answer_tokens(model, conversations)
+    options = TrainingOptions(steps=12, batch_size=4, learning_rate=3e-2, lora=LoRA(rank=4, alpha=8, tokens=tokens))
     losses = [metrics.loss for metrics in train(model, conversations, tmp_path, options)]
     assert losses[-1] < losses[0] / 2
     for name, value in values(model).items():
         change = value - before[name]
-        assert change.any() == (name[0] == "text" and name[-2].endswith("_proj") and name[-1] == "weight"), name
-        if change.any():
+        has_rows, adapted = name[-2] in ("embed_tokens", "lm_head"), name[-2].endswith("_proj")
+        assert change.any() == (name[0] == "text" and (has_rows or adapted) and name[-1] == "weight"), name
+        if has_rows:
+            assert set(np.flatnonzero(change.any(axis=1))) <= set(tokens)
+        elif change.any():
             assert (np.linalg.matrix_rank(change, tol=1e-4) <= 4).all()
 
 
@@ -216,7 +225,9 @@ def test_the_steps_are_those_of_adamw():
         assert (both[0][0][name] != weights[name]).all()
 
 
-@pytest.mark.parametrize("options", [{"steps": 0}, {"learning_rate": -1.0}, {"parts": ("nose",)}, {"last_share": 1.5}])
+@pytest.mark.parametrize(
+    "options", [{"steps": 0}, {"learning_rate": -1.0}, {"parts": ("nose",)}, {"last_share": 1.5}, {"mix_share": 2}]
+)
 def test_bad_options(options):
     with pytest.raises(omni.InputError):
         TrainingOptions(**{"steps": 1} | options)
@@ -345,3 +356,57 @@ def test_a_model_learns_from_batches_of_any_origin(conversations, tmp_path):
     later = list(train_on(demo(), made, tmp_path, options))
     assert asked == [0, 6] and [metrics.step for metrics in later] == list(range(7, 13))
     assert later[-1].loss < metrics.loss - 0.5 and all(metrics.gradient_norm > 0 for metrics in later)
+
+
+def test_a_request_to_stop_saves_the_last_step_and_leaves_the_model_as_it_is(conversations, tmp_path):
+    model, before = demo(), values(demo())
+    batch = collate([make_example(model, messages) for messages in conversations[2:]], model.config)
+    seen = []
+    options = TrainingOptions(steps=4, learning_rate=3e-3, parts=("text",))
+    for metrics in train_on(model, lambda _: iter([batch] * 4), tmp_path, options, stop=lambda: len(seen) == 2):
+        seen.append(metrics.step)
+    assert seen == [1, 2, 3] and saved_step(tmp_path) == 3
+    assert all((value == before[name]).all() for name, value in values(model).items())
+    rest = list(train_on(model, lambda first: iter([batch] * (4 - first)), tmp_path, options))
+    assert [metrics.step for metrics in rest] == [4] and saved_step(tmp_path) == 4
+    assert any((value != before[name]).any() for name, value in values(model).items())
+
+
+def test_training_ends_with_the_weights_of_the_lowest_validation_loss(conversations, tmp_path):
+    model = demo()
+    learned, held = (
+        collate([make_example(model, messages) for messages in chosen], model.config)
+        for chosen in (conversations[2:3], conversations[3:])
+    )
+    # Of such steps, each ruins what is not learned.
+    options = TrainingOptions(steps=12, learning_rate=0.05, parts=("text",), check_every=1, patience=2)
+    found = list(train_on(model, lambda _: iter([learned] * 12), tmp_path, options, validation=[held]))
+    losses = [metrics.validation_loss for metrics in found]
+    best = min(losses)
+    assert len(found) == losses.index(best) + 3 < 12
+    measured, _ = nnx.jit(loss_and_counts)(model.parts, held)
+    assert relative_error(measured, best) < 1e-5
+    # The run is over, and stays so.
+    assert list(train_on(demo(), lambda _: iter([learned] * 12), tmp_path, options, validation=[held])) == []
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
+def test_a_share_of_batches_is_old_wherever_a_run_begins(share):
+    def numbered(kind):
+        return lambda first: ((kind, number) for number in itertools.count(first))
+
+    def taken(start, count):
+        return list(itertools.islice(mixed(numbered("new"), numbered("old"), share, start), count))
+
+    whole = taken(0, 40)
+    assert sum(kind == "old" for kind, _ in whole) == 40 * share
+    for kind in ("new", "old"):
+        numbers = [number for one, number in whole if one == kind]
+        assert numbers == list(range(len(numbers)))
+    assert all(taken(start, 40 - start) == whole[start:] for start in (1, 7, 20, 33))
+
+
+def test_tokens_of_answers_are_those_of_no_question():
+    model = demo()
+    messages = [{"role": "user", "content": "Zorb?"}, {"role": "assistant", "content": "A flag."}]
+    assert answer_tokens(model, [messages, messages]) == sorted(set(model.tokenizer.encode("A flag.")))
