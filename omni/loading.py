@@ -253,7 +253,9 @@ def _deadline_check(seconds: float | None) -> Callable[[], None]:
 
 
 def _chosen(parts: Any) -> tuple[PartName, ...]:
-    several = (parts,) if isinstance(parts, str) else tuple(parts) if isinstance(parts, Sequence) else (parts,)
+    several: tuple[Any, ...] = (
+        (parts,) if isinstance(parts, str) else tuple(parts) if isinstance(parts, Sequence) else (parts,)
+    )
     unknown = [shown(part) for part in several if part not in PARTS]
     if unknown or not several:
         message = f"parts must be some of {', '.join(PARTS)}, got {', '.join(unknown) or 'none'}"

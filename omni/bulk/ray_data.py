@@ -25,6 +25,7 @@ from omni.bulk.recipe import Recipe
 from omni.bulk.storage import extra, is_address
 from omni.bulk.table_rows import VECTOR_DTYPES, record_batch, schema
 from omni.bulk.vectors import Content, chosen_pooling, vector_width
+from omni.call_options import DTypeName
 from omni.checkpoint.config_file import read_config
 from omni.checkpoint.directory import find_directory
 from omni.checkpoint.processor_settings import read_processor_settings
@@ -148,7 +149,7 @@ class Encoder:
         tokens: bool = False,
         batch_size: int = 8,
         workers: int = 1,
-        model_dtype: str | None = None,
+        model_dtype: DTypeName | None = None,
         protocols: Sequence[str] = (),
         limits: Limits | None = None,
         sources: Sources | None = None,

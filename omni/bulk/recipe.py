@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from omni.bulk.fingerprint import checkpoint_fingerprint
 from omni.bulk.vectors import VectorEncoder
+from omni.call_options import DTypeName
 from omni.checkpoint.directory import find_directory
 from omni.errors import InputError
 from omni.loading import load
@@ -27,7 +28,7 @@ class Recipe:
     """
 
     model: str | os.PathLike[str] | Model
-    model_dtype: str | None = None
+    model_dtype: DTypeName | None = None
     pooling: str | None = None
     instruction: str | None = None
     limits: Limits | None = None

@@ -16,7 +16,11 @@ from omni.errors import InputError
 DISTRIBUTION = "omni-jax"
 ACCELERATORS = ("cuda", "tpu")
 # Of FFmpeg: what the videos and audio of most people are in.
-_DECODERS = {name: (name,) for name in "h264 hevc vp9 mpeg4 aac opus mp3 vorbis flac".split()}
+_DECODERS: dict[str, tuple[str, ...]] = {
+    name: (name,) for name in "h264 hevc vp9 mpeg4 aac opus mp3 vorbis flac".split()
+}
+    name: (name,) for name in "h264 hevc vp9 mpeg4 aac opus mp3 vorbis flac".split()
+}
 # FFmpeg's own av1 needs hardware.
 _DECODERS["av1"] = ("libdav1d", "libaom-av1", "libgav1")
 _MOST_FILES = 200_000
