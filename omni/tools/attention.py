@@ -43,8 +43,9 @@ def patch_attention(model: Model, image: Any) -> Float32[np.ndarray, "layers pat
     features = image if isinstance(image, ImageFeatures) else model.media.read(as_medium(image))
     if not isinstance(features, ImageFeatures) or len(features.grid_thw) != 1:
         raise InputError("wrong_medium", "attention over patches is shown of one image")
-    encoder, (_, height, width) = model.parts.vision.encoder, features.grid_thw[0].tolist()
-    rows = next(iter(vision_calls(features.pixels, features.grid_thw, encoder.config, 1))).rows
+    parts: Any = model.parts
+    encoder, (_, height, width) = parts.vision.encoder, features.grid_thw[0].tolist()
+    rows: Any = next(iter(vision_calls(features.pixels, features.grid_thw, encoder.config, 1))).rows
     weights = np.asarray(_vision_weights(encoder, rows))[:, : height * width, : height * width]
     places = np.asarray(rows.coordinates)[0, : height * width]
     order = np.argsort(places[:, 0] * width + places[:, 1])
@@ -62,7 +63,8 @@ def token_attention(model: Model, inputs: Inputs) -> Float32[np.ndarray, "layers
     Returns:
         For each layer the shares of all tokens, which add up to 1; NaN for layers of linear attention, which have none.
     """
-    decoder, states = model.parts.text, model.engine.states(inputs.to_prompt())
+    parts: Any = model.parts
+    decoder, states = parts.text, model.engine.states(inputs.to_prompt())
     config = decoder.config
     # What each layer reads is what the layer before it leaves.
     read = np.concatenate([states.embedded[None], states.layers[:-1]])
