@@ -379,7 +379,8 @@ class Model(Runtime):
 
         Edits are seen without it. It also makes anew whatever else depends on weights.
         """
-        self._media, self._generator, self.notice = self._media.with_towers(self.parts), None, None
+        self._media, self._generator = self._media.with_towers(self.parts), None
+        self.notice: str | None = None
         self._origin = replace(self._origin, config={k: v for k, v in self._origin.config.items() if k != "omni_demo"})
 
     def take_over(self) -> None:

@@ -107,10 +107,10 @@ class Engine:
         self._dtype = decoder.dtype
         self.media_levels = media_levels
         self._small = is_small(self._weights.read()[1])
-        self.max_tokens = decoder.config.max_position_embeddings
-        self.buckets = buckets or Buckets.of(self._small)
+        self.max_tokens: int = decoder.config.max_position_embeddings
+        self.buckets: Buckets = buckets or Buckets.of(self._small)
         first = slots or (_FIRST_SLOTS_IF_SMALL if self._small else _FIRST_SLOTS)
-        self.memory = Memory(decoder.config, decoder.dtype, budget or MemoryBudget.of(), first, places)
+        self.memory: Memory = Memory(decoder.config, decoder.dtype, budget or MemoryBudget.of(), first, places)
         # While rows run, those that they began with, and of which version is what is held of earlier ones.
         self._taken: tuple[Graph, list[Any]] | None = None
         self._read_with: object = None

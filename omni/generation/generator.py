@@ -52,8 +52,10 @@ class Generator:
         self._tokenizer, self._defaults, self._fixed = tokenizer, defaults, max_batch is not None
         # Where states of linear layers are worth keeping, whatever ends a reply.
         control = {} if tokenizer is None else tokenizer.control_tokens
-        self.message_ends = frozenset(defaults.eos_token_ids) | {control[t] for t in _MESSAGE_ENDS if t in control}
-        self.dispatcher = Dispatcher(Scheduler(engine, max_batch), max_queue)
+        self.message_ends: frozenset[int] = frozenset(defaults.eos_token_ids) | {
+            control[t] for t in _MESSAGE_ENDS if t in control
+        }
+        self.dispatcher: Dispatcher = Dispatcher(Scheduler(engine, max_batch), max_queue)
 
     def served(self, max_batch: int, max_length: int, max_queue: int | None, budget: MemoryBudget) -> "Generator":
         """The same with an engine of its own, whose programs and memory are known ahead; see `Model.serve`.

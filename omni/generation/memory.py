@@ -90,7 +90,8 @@ class Memory:
 
     def __init__(self, config: TextConfig, dtype: Any, budget: MemoryBudget, slots: int, places: int):
         self._config, self._dtype, self._budget = config, dtype, budget
-        self._first_slots, self.places = rounded(slots), places
+        self._first_slots = rounded(slots)
+        self.places: int = places
         one = jax.eval_shape(lambda: HybridCache.create(config, 1, 1, dtype))
         self._slot_bytes = max(1, sum(a.size * a.dtype.itemsize for a in (one.keys, one.values)))
         self._state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one.states))

@@ -23,8 +23,8 @@ class TextStream:
         self._decoder = StreamDecoder(tokenizer)
         self._stop = [s for s in stop if s]
         self._held = ""
-        self.text = ""
-        self.stopped = False
+        self.text: str = ""
+        self.stopped: bool = False
 
     def push(self, token_id: int) -> str:
         """Takes one token; returns what may be shown because of it, often nothing yet."""

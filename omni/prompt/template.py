@@ -18,7 +18,7 @@ from typing import Any
 from omni.checkpoint.json_file import read_json
 from omni.errors import CheckpointError, InputError
 from omni.prompt.sandbox import Meter, TemplateLimit, metered
-from omni.prompt.template_program import LONGEST_SOURCE, compile_template
+from omni.prompt.template_program import LONGEST_SOURCE, Program, compile_template
 from omni.prompt.tokenizer import ControlTokens
 from processors.io.limits import DEFAULT_LIMITS, Limits
 
@@ -75,8 +75,10 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, named_tokens: Mapping[str, str] | None = None, *, limits: Limits = DEFAULT_LIMITS):
-        self.source, self.named_tokens, self._limits = source, dict(named_tokens or {}), limits
-        self.program = compile_template(source)
+        self.source: str = source
+        self.named_tokens: dict[str, str] = dict(named_tokens or {})
+        self._limits = limits
+        self.program: Program = compile_template(source)
 
     @classmethod
     def from_directory(

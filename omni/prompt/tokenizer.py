@@ -40,8 +40,10 @@ class ControlTokens(dict[str, int]):
         single_word: Iterable[str] = (),
     ):
         super().__init__(ids)
-        self.special = frozenset(special)
-        self.lstrip, self.rstrip, self.single_word = frozenset(lstrip), frozenset(rstrip), frozenset(single_word)
+        self.special: frozenset[str] = frozenset(special)
+        self.lstrip: frozenset[str] = frozenset(lstrip)
+        self.rstrip: frozenset[str] = frozenset(rstrip)
+        self.single_word: frozenset[str] = frozenset(single_word)
 
     def pattern(self) -> re.Pattern[str]:
         """Finds them in a prompt; the last group that took part, or else the whole, is the token."""
