@@ -1,7 +1,6 @@
 """Small random Qwen3-Reranker and Qwen3-VL-Reranker checkpoints, and what they are asked.
 
-NumPy only. Media are those of media.py, by name. The tokenizer has `yes` and `no` as tokens beside those of
-tokenizer.json.
+NumPy only. Media are those of media.py, by name.
 """
 
 import json
@@ -42,14 +41,12 @@ MEDIA: dict[str, tuple[dict[str, Any], dict[str, Any], str | None]] = {
 
 
 def tokenizer() -> dict[str, Any]:
-    """tokenizer.json with the two answers."""
+    """tokenizer.json with the two answers in the place of its last words: the ids of other tokens stay."""
     content = json.loads(TOKENIZER.read_text("utf-8"))
-    first = max(token_ids().values()) + 1
-    for i, (token, pair) in enumerate(_PIECES.items()):
-        content["model"]["vocab"][token] = first + i
-        # As other merges are written, in pairs or in one string.
-        merges = content["model"]["merges"]
-        merges.append(list(pair) if isinstance(merges[0], list) else " ".join(pair))
+    vocabulary, merges = content["model"]["vocab"], content["model"]["merges"]
+    for at, (token, pair) in zip(range(-len(_PIECES), 0), _PIECES.items(), strict=True):
+        vocabulary[token] = vocabulary.pop("".join(merges[at]))
+        merges[at] = list(pair)
     return content
 
 

@@ -28,7 +28,8 @@ WEATHER = {
 }
 # In XML what has no type of its own is text, as it is read.
 XML_WEATHER = WEATHER | {"properties": {**WEATHER["properties"], "place": WEATHER["$defs"]["place"]}}
-END = 0
+TOKENIZER = Tokenizer.from_directory(Path(omni.__file__).parent / "assets" / "demo")
+END = TOKENIZER.id_of("<|endoftext|>")
 
 
 def function(name, parameters=None):
@@ -36,13 +37,8 @@ def function(name, parameters=None):
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    return Tokenizer.from_directory(Path(omni.__file__).parent / "assets" / "demo")
-
-
-@pytest.fixture(scope="module")
-def grammars(tokenizer):
-    return Grammars(tokenizer, tokenizer.size)
+def grammars():
+    return Grammars(TOKENIZER, TOKENIZER.size)
 
 
 def constraint(grammars, form, tools, choice, parallel=True, opened=False):
@@ -51,22 +47,22 @@ def constraint(grammars, form, tools, choice, parallel=True, opened=False):
     return reply, grammars.constraint(None, frozenset([END]), reply)
 
 
-def among(found, tokenizer):
+def among(found):
     """The tokens that may come next."""
     mask = found.mask()
     if mask is None:
-        return np.arange(tokenizer.size)
+        return np.arange(TOKENIZER.size)
     return np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))
 
 
-def walk(tokenizer, reply, found, seed, most=400):
+def walk(reply, found, seed, most=400):
     """A reply of tokens that are drawn among those that may come, long texts and white space seldom; None where cut."""
     random = np.random.RandomState(seed)
-    spelled = [tokenizer.token_bytes(i, skip_special=False) for i in range(tokenizer.size)]
+    spelled = [TOKENIZER.token_bytes(i, skip_special=False) for i in range(TOKENIZER.size)]
     closing = np.isin([text[:1] for text in spelled], [b'"', b"}", b"]", b"<"])
     written, stream = [], ReplyStream(reply)
     for _ in range(most):
-        allowed = among(found, tokenizer)
+        allowed = among(found)
         likely = allowed[closing[allowed]]
         token = int(random.choice(likely if len(likely) and random.rand() < 0.5 else allowed))
         if token == END:
@@ -84,14 +80,14 @@ def walk(tokenizer, reply, found, seed, most=400):
 @pytest.mark.parametrize("form", ["json", "xml"])
 @pytest.mark.parametrize("choice", ["required", "weather", "now"])
 @pytest.mark.parametrize("parallel", [True, False])
-def test_calls_of_declared_functions_come_out(tokenizer, grammars, form, choice, parallel):
+def test_calls_of_declared_functions_come_out(grammars, form, choice, parallel):
     schema = WEATHER if form == "json" else XML_WEATHER
     tools = [function("weather", schema), function("now")]
     chosen = choice if choice == "required" else {"type": "function", "function": {"name": choice}}
     numbers = []
     for seed in range(6):
         reply, found = constraint(grammars, form, tools, chosen, parallel)
-        stream = walk(tokenizer, reply, found, seed)
+        stream = walk(reply, found, seed)
         if stream is None:
             continue
         assert stream.text == "" and stream.tool_calls
@@ -102,12 +98,12 @@ def test_calls_of_declared_functions_come_out(tokenizer, grammars, form, choice,
     assert numbers and (max(numbers) == 1 or (parallel and choice == "required"))
 
 
-def test_a_thought_that_is_open_ends_first(tokenizer, grammars):
+def test_a_thought_that_is_open_ends_first(grammars):
     _, found = constraint(grammars, "json", [function("now")], "required", opened=True)
     assert found.mask() is None
-    found.accept(tokenizer.encode("Hm")[0])
-    found.accept(tokenizer.control_tokens["</think>"])
-    texts = {tokenizer.token_bytes(int(i), skip_special=False) for i in among(found, tokenizer)}
+    found.accept(TOKENIZER.encode("Hm")[0])
+    found.accept(TOKENIZER.control_tokens["</think>"])
+    texts = {TOKENIZER.token_bytes(int(i), skip_special=False) for i in among(found)}
     assert b"<tool_call>" in texts and texts <= {b"<tool_call>", b"\n", b"\n\n"}
 
 

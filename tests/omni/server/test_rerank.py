@@ -10,6 +10,7 @@ import pytest
 
 import omni
 from omni.server.openapi import document
+from omni.server.settings import ServerSettings
 from tests.golden import media, rerankers
 from tests.omni.server import servers
 
@@ -20,7 +21,7 @@ TEXTS = ["Gulls over the harbour.", "https://example.org/cat.jpg", "The disc sta
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     directory = rerankers.write_checkpoint(tmp_path_factory.mktemp("published") / "Qwen3-VL-Reranker", "vl")
-    model = omni.load(directory)
+    model = omni.load(directory, sources=ServerSettings().sources)
     with servers.thread(lambda: model, name="vl-reranker", body_bytes=1 << 20) as server:
         yield server, model
 

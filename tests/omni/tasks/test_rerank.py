@@ -10,7 +10,10 @@ from omni.tasks.rerank import Reranker, as_content, question
 from tests.golden import media, rerankers
 from tests.golden.load import DATA
 
-EXPECTED = json.loads((DATA / "rerankers.json").read_text("utf-8"))
+
+@pytest.fixture(scope="module")
+def expected():
+    return json.loads((DATA / "rerankers.json").read_text("utf-8"))
 
 
 @pytest.fixture(scope="module", params=rerankers.NAMES)
@@ -36,13 +39,13 @@ def pairs(name):
     return {case: (held(query), held(document), how) for case, (query, document, how) in rerankers.MEDIA.items()}
 
 
-def test_the_references_tokens_and_scores(loaded):
+def test_the_references_tokens_and_scores(loaded, expected):
     name, model = loaded
     reranker, prompts, wanted = Reranker(model), [], []
     for case, (query, document, instruction) in pairs(name).items():
         prompts += reranker.prepare([(as_content(query), as_content(document))], instruction, model.access())
-        wanted.append(EXPECTED[name][case]["score"])
-        assert prompts[-1].token_ids.tolist() == EXPECTED[name][case]["token_ids"], case
+        wanted.append(expected[name][case]["score"])
+        assert prompts[-1].token_ids.tolist() == expected[name][case]["token_ids"], case
     together = np.concatenate([reranker.scores(prompts[at : at + 4]) for at in range(0, len(prompts), 4)])
     np.testing.assert_allclose(together, wanted, atol=1e-5)
     assert np.ptp(wanted) > 0.1 and together.dtype == np.float32
