@@ -92,8 +92,8 @@ def encode_parts(parts: Iterable[Part], reader: Reader, encoder: VectorEncoder, 
     """Encode parts batch by batch, and yield the results of each batch with the part that it is cut from.
 
     A batch never reaches from one part into another, so that a part comes out the same whatever was done before it.
-    Memory stays flat: beside the batch that is encoded, one batch is read ahead, or two items for each process where
-    those are more.
+    Memory stays flat: beside the batch that is encoded, two batches are read ahead at the most, or one and two items
+    for each process where those are more.
     """
     ahead = deque[tuple[Part, Sequence[Item], list[Future[Content]]]]()
     batches = batches_of(parts, batch_size)

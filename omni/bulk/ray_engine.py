@@ -86,9 +86,11 @@ def encode_on_ray(
         InputError: `needs_ray_extra`, `ray_unreachable`, `ray_too_small`, `ray_failed`.
     """
     ray = import_ray()
+    if not (blocks := _blocks(parts(), batch_size)):
+        return
     with _connection(ray, engine.address):
         encoders, least, decoders = _plan(engine, ray.cluster_resources(), decoders)
-        data = ray.data.from_arrow(_blocks(parts(), batch_size))
+        data = ray.data.from_arrow(blocks)
         data.context.enable_progress_bars = False
         data.context.execution_options.preserve_order = True
         pool, folder = ray.data.ActorPoolStrategy, os.getcwd()
@@ -203,7 +205,7 @@ def _plan(engine: RayEngine, cluster: Mapping[str, float], decoders: int | None)
 
 
 def _results(ray: Any, data: Any, batches: Iterator[tuple[Part, Any]]) -> Generator[Any, None, None]:
-    rows = data.iter_rows()
+    rows = iter(data.iter_rows())
     for number, (part, _) in enumerate(batches):
         try:
             row = next(rows, None)
