@@ -280,7 +280,9 @@ def test_directories_that_hold_no_adapter(tmp_path, checkpoints):
 # --- commands -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [["chat", "--say", "Hi"], ["encode", "a.png"], ["transcribe", "-m", "demo", "a.wav"], ["serve"]])
+@pytest.mark.parametrize(
+    "command", [["chat", "--say", "Hi"], ["encode", "a.png"], ["transcribe", "-m", "demo", "a.wav"], ["serve"]]
+)
 def test_commands_merge_adapters(monkeypatch, command):
     asked = []
 
