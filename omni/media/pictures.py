@@ -73,9 +73,8 @@ class Pictures:
                 `image_*`, it cannot be read.
         """
         if coordinates not in COORDINATES:
-            raise InputError(
-                "bad_option", f"coordinates must be one of {', '.join(COORDINATES)}, not {shown(coordinates)}"
-            )
+            known = " or ".join(COORDINATES)
+            raise InputError("bad_option", f"coordinates must be {known}, not {shown(coordinates)}")
         wrapped = image if isinstance(image, Image) else Image(image)
         config = with_pixel_limits(self.config, wrapped.min_pixels, wrapped.max_pixels)
         opened = open_image(wrapped.source, self.access)
