@@ -6,7 +6,7 @@ from typing import Any, Literal
 from omni.generation import boxes
 from omni.generation.boxes import Box, Point
 from omni.generation.scheduler import TokenLogprobs
-from omni.media.pictures import NO_PICTURES, Coordinates, Pictures
+from omni.media.pictures import NO_PICTURES, Pictures
 from omni.prompt.tool_calls import ToolCall
 from processors.notebook import shortened, shown, table
 
@@ -66,7 +66,7 @@ class Reply:
             message["tool_calls"] = [call.to_message() for call in self.tool_calls]
         return message
 
-    def boxes(self, image: Any, coordinates: Coordinates = "relative") -> tuple[Box, ...]:
+    def boxes(self, image: Any, coordinates: str = "relative") -> tuple[Box, ...]:
         """The boxes that the model wrote, as JSON with `bbox_2d` or in Qwen's markers; what does not parse is left out.
 
         Args:
@@ -82,7 +82,7 @@ class Reply:
         """
         return boxes.boxes(self.text, self.pictures.frame(image, coordinates))
 
-    def points(self, image: Any, coordinates: Coordinates = "relative") -> tuple[Point, ...]:
+    def points(self, image: Any, coordinates: str = "relative") -> tuple[Point, ...]:
         """The points that the model wrote, as JSON with `point_2d` or in Qwen's markers; arguments as in `boxes`.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from omni.errors import InputError, shown
 from omni.media.embedding import Embedding
@@ -13,7 +13,7 @@ from processors.image import with_pixel_limits
 from processors.io.access import DEFAULT_ACCESS, Access
 from processors.resize import smart_resize
 
-Coordinates = Literal["relative", "pixels"]
+COORDINATES = ("relative", "pixels")
 """Thousandths of the width and the height; or pixels of the resized image."""
 
 _WHOLE = 1000
@@ -61,19 +61,20 @@ class Pictures:
         size = config.patch_size
         return cls(tuple((columns * size, rows * size) for _, rows, columns in grids), config, access)
 
-    def frame(self, image: Any, coordinates: Coordinates = "relative") -> Frame:
+    def frame(self, image: Any, coordinates: str = "relative") -> Frame:
         """How one of the images lies in the coordinates that a model writes.
 
         Args:
             image: what the conversation was given: a path, URL, bytes, PIL image, array or `omni.Image`.
-            coordinates: that the model writes.
+            coordinates: that the model writes, one of `COORDINATES`.
 
         Raises:
             InputError: `image_not_there`, the conversation has no image that is resized to the same size; `bad_option`;
                 `image_*`, it cannot be read.
         """
-        if coordinates not in ("relative", "pixels"):
-            raise InputError("bad_option", f"coordinates must be relative or pixels, not {shown(coordinates)}")
+        if coordinates not in COORDINATES:
+            known = " or ".join(COORDINATES)
+            raise InputError("bad_option", f"coordinates must be {known}, not {shown(coordinates)}")
         wrapped = image if isinstance(image, Image) else Image(image)
         config = with_pixel_limits(self.config, wrapped.min_pixels, wrapped.max_pixels)
         opened = open_image(wrapped.source, self.access)

@@ -2,8 +2,8 @@
 
 uvicorn's supervisor holds the socket, starts the processes, starts one anew that died, and hands on SIGTERM, after
 which each finishes the replies that it is writing. A process takes connections once its model is loaded. What they
-share lies in a directory that only their user can read: what to load, which of them has which device, and their counts,
-which prometheus-client adds up.
+share lies in a directory that only their user can read: what to load, which of them has which device, and their
+counts, which prometheus-client adds up.
 """
 
 import asyncio

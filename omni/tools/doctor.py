@@ -19,8 +19,6 @@ ACCELERATORS = ("cuda", "tpu")
 _DECODERS: dict[str, tuple[str, ...]] = {
     name: (name,) for name in "h264 hevc vp9 mpeg4 aac opus mp3 vorbis flac".split()
 }
-    name: (name,) for name in "h264 hevc vp9 mpeg4 aac opus mp3 vorbis flac".split()
-}
 # FFmpeg's own av1 needs hardware.
 _DECODERS["av1"] = ("libdav1d", "libaom-av1", "libgav1")
 _MOST_FILES = 200_000

@@ -111,9 +111,8 @@ def main(cases: Sequence[str] = tuple(CASES)) -> None:
         with tempfile.TemporaryDirectory() as folder:
             records[case], made = make(case, Path(folder))
         arrays |= made
-        RECORDS.write_text(
-            json.dumps({name: records[name] for name in CASES if name in records}, indent=1) + "\n", "utf-8"
-        )
+        ordered = {name: records[name] for name in CASES if name in records}
+        RECORDS.write_text(json.dumps(ordered, indent=1) + "\n", "utf-8")
         np.savez_compressed(ARRAYS, **arrays)
 
 

@@ -281,7 +281,9 @@ def test_directories_that_hold_no_adapter(tmp_path, checkpoints):
 
 
 @pytest.mark.parametrize(
-    "command", [["chat", "--say", "Hi"], ["encode", "a.png"], ["transcribe", "-m", "demo", "a.wav"], ["serve"]]
+    "command",
+    [["chat", "--say", "Hi"], ["encode", "a.png"], ["transcribe", "-m", "demo", "a.wav"], ["serve"]],
+    ids=lambda command: command[0],
 )
 def test_commands_merge_adapters(monkeypatch, command):
     asked = []

@@ -100,7 +100,7 @@ def test_images_are_told_apart_by_what_they_become():
         Reply("", [], "stop", Usage(1, 0, 1)).points(IMAGE)
     assert refused.value.code == "image_not_there"
     with pytest.raises(omni.InputError) as refused:
-        answer.boxes(IMAGE, "percent")  # pyright: ignore[reportArgumentType]
+        answer.boxes(IMAGE, "percent")
     assert refused.value.code == "bad_option"
 
 
