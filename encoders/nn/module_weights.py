@@ -8,6 +8,7 @@ import jax
 from flax import nnx
 
 from encoders.nn.context import as_weight
+from encoders.nn.mesh import mesh_of
 
 Arrays = Sequence[Any]
 
@@ -20,12 +21,16 @@ class Graph:
 
     Args:
         module: the module.
+
+    Attributes:
+        mesh: what its arrays lie on; None for a single device.
     """
 
     def __init__(self, module: nnx.Module):
         self._graph, self.state = nnx.split(module)  # the state holds the module's own variables
-        self.tree = jax.tree.structure(self.state)
-        self._hash = hash((self._graph, self.tree))
+        arrays, self.tree = jax.tree.flatten(self.state)
+        self.mesh = mesh_of(arrays)
+        self._hash = hash((self._graph, self.tree, self.mesh))
 
     def merge(self, arrays: Arrays) -> Any:
         """Return the module with these arrays; to be called in a jitted function."""
@@ -37,7 +42,11 @@ class Graph:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        return isinstance(other, Graph) and (self._graph, self.tree) == (other._graph, other.tree)
+        return isinstance(other, Graph) and (self._graph, self.tree, self.mesh) == (
+            other._graph,
+            other.tree,
+            other.mesh,
+        )
 
 
 class Weights:
@@ -79,8 +88,9 @@ class Weights:
 
     def _current(self) -> tuple[Graph, list[Any]]:
         arrays, tree = jax.tree.flatten(self._graph.state)
-        # A weight may have become one of several arrays.
-        if _changed(self._attributes) or tree != self._graph.tree:
+        # A weight may have become one of several arrays, or all may have moved.
+        moved = mesh_of(arrays[:1]) != self._graph.mesh and mesh_of(arrays) != self._graph.mesh
+        if _changed(self._attributes) or tree != self._graph.tree or moved:
             self._graph, self._attributes = Graph(self.module), _attributes(self.module)
             arrays = jax.tree.leaves(self._graph.state)
         return self._graph, arrays

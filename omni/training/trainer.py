@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from encoders.nn.context import in_own_context
+from encoders.nn.mesh import on_mesh
 from omni.errors import InputError, is_number, is_whole, shown
 from omni.loading import PARTS
 from omni.model import Model
@@ -138,15 +140,19 @@ def train_on(
     rates = np.asarray(jax.vmap(_schedule(options))(jnp.arange(options.steps)), np.float32)
     state: Any = (trained.start, optimiser.init(trained.start), jnp.int32(0))  # pyright: ignore[reportArgumentType]
     directory.mkdir(parents=True, exist_ok=True)
-    state = jax.tree.map(jnp.asarray, load_progress(directory, state) or state)
+    frozen, state = _placed(trained.frozen, trained.mesh), _placed(state, trained.mesh)
+    saved = load_progress(directory, state)
+    if saved is not None:
+        state = jax.tree.map(lambda array, before: jax.device_put(array, _place(before)), saved, state)
+    state = jax.tree.map(jnp.asarray, state)
     first = int(state[2])
-    step = _step(trained, optimiser, state)
+    step = _step(trained, optimiser, state, frozen)
     began = time.perf_counter()
     # A step runs while the next one's batch is made ready: what it found is read one step later.
     running: tuple[int, Any] | None = None
     for done, batch in zip(range(first + 1, options.steps + 1), made(first), strict=False):
         rate = jnp.asarray(rates[done - 1])
-        state, *found = step(state, trained.frozen, rate, jax.tree.map(jnp.asarray, batch))
+        state, *found = step(state, frozen, rate, jax.tree.map(jnp.asarray, batch))
         if running is not None:
             yield _metrics(*running, began)
             began = time.perf_counter()
@@ -190,7 +196,32 @@ def _decayed(weights: Any) -> dict[str, bool]:
     return {name: "norm" not in name and "bias" not in name for name in weights}
 
 
-def _step(trained: TrainableParameters, optimiser: optax.GradientTransformation, state: Any) -> Any:
+def _place(array: Any) -> NamedSharding | None:
+    """Where an array lies on a mesh; None for one on a single device."""
+    sharding = getattr(array, "sharding", None)
+    return sharding if isinstance(sharding, NamedSharding) else None
+
+
+def _placed(tree: Any, mesh: Mesh | None) -> Any:
+    """All arrays on the mesh: those that are not yet, whole on each of its devices."""
+    if mesh is None:
+        return tree
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(lambda array: array if _place(array) else jax.device_put(array, whole), tree)
+
+
+def _kept_in_place(tree: Any, places: Any) -> Any:
+    """Has what a program returns lie where its arguments lay, so that it can be an argument again."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure.unflatten(
+        [
+            leaf if place is None else jax.lax.with_sharding_constraint(leaf, place)
+            for leaf, place in zip(leaves, places, strict=True)
+        ]
+    )
+
+
+def _step(trained: TrainableParameters, optimiser: optax.GradientTransformation, state: Any, frozen: Any) -> Any:
     """A step as a function of state, frozen weights, learning rate and batch; each shape of a batch is a program."""
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -200,12 +231,20 @@ def _step(trained: TrainableParameters, optimiser: optax.GradientTransformation,
         def loss(weights: Any) -> tuple[jax.Array, jax.Array]:
             return loss_and_counts(trained.module(weights, frozen), batch)
 
-        (value, tokens), gradients = jax.value_and_grad(loss, has_aux=True)(weights)
+        with on_mesh(mesh):
+            (value, tokens), gradients = jax.value_and_grad(loss, has_aux=True)(weights)
         changes, moments = optimiser.update(gradients, moments, weights)
         weights = _moved(weights, changes, rate)
-        return (weights, moments, count + 1), value, tokens, optax.tree.norm(gradients)
+        found = value, tokens, optax.tree.norm(gradients)
+        return _kept_in_place((weights, moments, count + 1), places), *_kept_in_place(found, [whole] * 3)
 
-    kept = jax.eval_shape(lambda: (state, trained.frozen, jnp.float32(0)))
+    mesh, places = trained.mesh, [_place(leaf) for leaf in jax.tree.leaves(state)]
+    whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+
+    def shape_of(array: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=_place(array) or whole)
+
+    kept = jax.tree.map(shape_of, (state, frozen, jnp.float32(0)))
 
     @functools.lru_cache(_PROGRAMS)
     def program(structure: Any, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> Any:
@@ -213,7 +252,7 @@ def _step(trained: TrainableParameters, optimiser: optax.GradientTransformation,
 
     def run(state: Any, frozen: Any, rate: jax.Array, batch: Batch) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
         leaves, structure = jax.tree.flatten(batch)
-        shapes = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in leaves)
+        shapes = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=whole) for a in leaves)
         return program(structure, shapes)(state, frozen, rate, batch)
 
     return run
