@@ -140,9 +140,7 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     return lax.with_sharding_constraint(x, NamedSharding(mesh, partition(x.shape, names, mesh)))
 
 
-def apart(
-    function: Callable[..., Any], arguments: Sequence[jax.Array], names: Sequence[Names], results: Any
-) -> Any:
+def apart(function: Callable[..., Any], arguments: Sequence[jax.Array], names: Sequence[Names], results: Any) -> Any:
     """Call a function with each device's own part of its arguments, where parts do not depend on each other.
 
     Inside it there is no mesh: loops and slices over an axis that is cut stay on the device.

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -17,7 +16,7 @@ from encoders.nn.weights import Quantized
 from omni.checkpoint.interruptible import call
 from omni.checkpoint.quantize import quantized
 from omni.checkpoint.quantized import PackedTensor
-from omni.checkpoint.reading import Reading, Readers, Region, empty
+from omni.checkpoint.reading import Readers, Reading, Region, empty
 from omni.checkpoint.safetensors import StoredTensor
 from omni.checkpoint.sharding import partition_spec
 from omni.families import Source
@@ -99,7 +98,7 @@ class Parameter:
             integers = tensor.rows_of_integers()
             if integers is None:
                 return None
-            readers.check_packed(tensor)
+            readers.note_packed(tensor)
             values[region], scales[region[:-1]] = integers
             tensor.release()
         rows = PartitionSpec(*self._spec[: scales.ndim])
@@ -127,9 +126,7 @@ class Parameter:
             for device, index in held.items()
         }
 
-    def _spread(
-        self, shape: tuple[int, ...], spec: PartitionSpec, make: Callable[[Shard], np.ndarray]
-    ) -> jax.Array:
+    def _spread(self, shape: tuple[int, ...], spec: PartitionSpec, make: Callable[[Shard], np.ndarray]) -> jax.Array:
         """An array of shards that are made on the host one after another."""
         if self._mesh is None:
             return _on_device(make(tuple((0, size) for size in shape)))
@@ -162,7 +159,7 @@ class Parameter:
                     within[-2:] = reversed(within[-2:])
                 readings.append(Reading(tensor, tuple(within), self._source.turned(out)))
                 continue
-            readers.check_packed(tensor)
+            readers.note_packed(tensor)
             if out.shape == self._source.turned(np.empty(tensor.shape, bool)).shape:
                 tensor.fill(self._source.turned(out))
             else:

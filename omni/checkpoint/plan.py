@@ -1,6 +1,6 @@
 """Memory that a model takes of each device, from its config and a mesh alone.
 
-Weights and cache are exact: the same rules that spread them are asked. What programs hold while they run is an estimate.
+Weights and cache are exact: the rules that spread them are asked. What programs hold while they run is an estimate.
 """
 
 import math
@@ -89,8 +89,8 @@ class PlannedMesh:
 
     @classmethod
     def of(cls, text: str) -> "PlannedMesh":
-        """From sizes such as "8" (tensor), "4x2" (data x tensor) and "2x2x2" (data x expert x tensor), or names and sizes
-        such as "fsdp=4,tensor=2".
+        """From sizes such as "8" (tensor), "4x2" (data x tensor) and "2x2x2" (data x expert x tensor), or from names
+        and sizes such as "fsdp=4,tensor=2".
 
         Raises:
             InputError: `bad_mesh`.

@@ -56,7 +56,7 @@ class Reading:
                 for whole, own in zip(self.region, part, strict=True)
             )
             scales = None if self.scales is None else self.scales[part[:-1]]
-            yield Reading(self.tensor, region, self.out[part], scales, self.dtype)
+            yield Reading(self.tensor, region, self.out[part] if part else self.out, scales, self.dtype)
 
     @property
     def bytes(self) -> int:
@@ -142,8 +142,9 @@ class Readers:
             self._stopped.set()
             raise
 
-    def check_packed(self, tensor: PackedTensor) -> None:
-        """Look for such numbers in a weight of few bits."""
+    def note_packed(self, tensor: PackedTensor) -> None:
+        """Count a weight of few bits that is unpacked by other means, and look for such numbers in it."""
+        self._done(int(np.prod(tensor.shape, dtype=np.int64)) * tensor.dtype.itemsize)
         if self._check_finite:
             self.not_finite.update(tensor.not_finite())
 

@@ -1,8 +1,8 @@
 """How parameters are spread over a mesh of devices.
 
 One rule a kind of parameter, in the manner of Megatron (arXiv:1909.08053): a projection that widens is cut along its
-outputs, the one that narrows back along its inputs, experts one from another; with an axis "fsdp" the other side of each
-matrix too (arXiv:2304.11277). The compiler adds the collectives.
+outputs, the one that narrows back along its inputs, experts one from another; with an axis "fsdp" the other side of
+each matrix too (arXiv:2304.11277). The compiler adds the collectives.
 """
 
 import re

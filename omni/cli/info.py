@@ -17,7 +17,9 @@ def info(
     quantize: Annotated[str | None, typer.Option(help="int8 for matrices of 8 bits; with --mesh.")] = None,
     context: Annotated[int, typer.Option(help="Tokens of a conversation; with --mesh.")] = 4096,
     batch: Annotated[int, typer.Option(help="Conversations at the same time; with --mesh.")] = 1,
-    compile: Annotated[bool, typer.Option("--compile", help="Activations from compiled programs; with --mesh.")] = False,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Activations from compiled programs; with --mesh.")
+    ] = False,
 ) -> None:
     """Say what a checkpoint is: parts, parameters, memory needed, on a mesh of devices too. Reads no weights."""
     model = model if name is None else name

@@ -26,7 +26,9 @@ def temporary_bytes(config: ModelConfig, mesh: PlannedMesh, dtype: Any, context:
     Raises:
         InputError: `bad_mesh`, there are not as many CPU devices.
     """
-    return max(program.memory_analysis().temp_size_in_bytes for program in compiled(config, mesh, dtype, context, batch))
+    return max(
+        program.memory_analysis().temp_size_in_bytes for program in compiled(config, mesh, dtype, context, batch)
+    )
 
 
 def compiled(config: ModelConfig, mesh: PlannedMesh, dtype: Any, context: int, batch: int) -> list[Any]:
@@ -43,7 +45,9 @@ def lower(config: ModelConfig, planned: PlannedMesh, dtype: Any, context: int, b
         raise InputError("bad_mesh", f"{message}, there are {len(devices)}")
     mesh = Mesh(np.asarray(devices[: planned.size]).reshape(tuple(planned.shape.values())), planned.axis_names)
 
-    def placed(leaf: Any, spec: PartitionSpec = PartitionSpec()) -> jax.ShapeDtypeStruct:
+    whole = PartitionSpec()
+
+    def placed(leaf: Any, spec: PartitionSpec = whole) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
 
     decoder = abstract_parts(config, ImageConfig(), dtype).text

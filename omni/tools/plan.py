@@ -61,7 +61,9 @@ def plan(
     if dtype not in (None, "float32", "bfloat16"):
         raise InputError("bad_option", f"dtype must be float32 or bfloat16, got {shown(dtype)}")
     planned, config = PlannedMesh.of(mesh), _config(find_directory(name))
-    return describe(os.fspath(name), config, planned, jnp.dtype(dtype or "bfloat16"), quantize, context, batch, compiled)
+    return describe(
+        os.fspath(name), config, planned, jnp.dtype(dtype or "bfloat16"), quantize, context, batch, compiled
+    )
 
 
 def describe(

@@ -142,9 +142,8 @@ def test_a_region_of_a_tensor_is_read_and_no_more(tmp_path):
     for name, whole in (("values", values), ("wide", wide), ("one", wide[0, :1])):
         tensor = stored[name]
         for part in np.random.RandomState(2).randint(0, 1 << 30, (40, whole.ndim, 2)):
-            region = tuple(
-                slice(min(a, b), max(a, b) + 1) for size, (a, b) in zip(whole.shape, part, strict=True) for a, b in [(a % size, b % size)]
-            )
+            ends = np.sort(part % np.asarray(whole.shape)[:, None], axis=1)
+            region = tuple(slice(int(first), int(last) + 1) for first, last in ends)
             out = np.empty([s.stop - s.start for s in region], np.float32)
             read.clear()
             with pytest.MonkeyPatch.context() as patch:
@@ -172,7 +171,7 @@ def test_a_plan_says_what_a_loaded_model_takes(model, tiny_checkpoint):
     assert weight_bytes(shapes, lambda path: 4, None) == held
     mesh = PlannedMesh.of("data=2,expert=2,tensor=2")
     each = weight_bytes(shapes, lambda path: 4, mesh)
-    assert held / 4 < each < held / 2
+    assert held / 8 < each < 0.6 * held
     text = model.config.text
     assert cache_bytes(text, 4, 64, np.float32, mesh) < 0.6 * cache_bytes(text, 4, 64, np.float32, None)
     said = planned(tiny_checkpoint, "data=2,expert=2,tensor=2", dtype="float32", context=64, batch=4)

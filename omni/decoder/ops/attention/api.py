@@ -52,9 +52,7 @@ def attend(
     """
     layer = jnp.asarray(layer, jnp.int32)
 
-    def attend_heads(
-        q: jax.Array, keys: jax.Array, values: jax.Array, layer: jax.Array, *rows: jax.Array
-    ) -> jax.Array:
+    def attend_heads(q: jax.Array, keys: jax.Array, values: jax.Array, layer: jax.Array, *rows: jax.Array) -> jax.Array:
         offsets, q_slots, lengths = rows
         own = HybridCache(keys, values, offsets, lengths, offsets, span=cache.span)
         form = IMPLEMENTATIONS[implementation or _choice(q.shape, cache.span, fixed)]

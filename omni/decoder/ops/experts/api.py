@@ -86,7 +86,7 @@ def _visit_on_mesh(
 
     def spec(leaf: jax.Array, weight: Weight) -> PartitionSpec:
         stacked = isinstance(weight, LayerWeight) and leaf.ndim > 0
-        return PartitionSpec(*([None] if stacked else []), axes) if leaf.ndim else PartitionSpec()
+        return PartitionSpec(*([None] if stacked else []), axes or None) if leaf.ndim else PartitionSpec()
 
     def local(x: jax.Array, experts: jax.Array, weights: jax.Array, gate_up: Weight, down: Weight) -> jax.Array:
         if not axes:
