@@ -160,7 +160,7 @@ class Parameter:
                 readings.append(Reading(tensor, tuple(within), self._source.turned(out)))
                 continue
             readers.note_packed(tensor)
-            if out.shape == self._source.turned(np.empty(tensor.shape, bool)).shape:
+            if common == [(part.start, part.stop) for part in region]:
                 tensor.fill(self._source.turned(out))
             else:
                 whole = np.empty(tensor.shape, dtype)
