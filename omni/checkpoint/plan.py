@@ -203,6 +203,19 @@ def undivided(shapes: Mapping[str, Any], mesh: MeshShape) -> list[str]:
     return [path for path, leaf in shapes.items() if is_undivided(path, tuple(leaf.shape), mesh)]
 
 
+def undivided_heads(text: TextConfig, mesh: MeshShape) -> list[str]:
+    """What each device computes and keeps for all heads, as the mesh does not divide their number evenly."""
+    if not mesh_axes("heads", 0, mesh):
+        return []
+    kinds = {"full_attention": "attention and its cache", "linear_attention": "linear attention and its states"}
+    counts = {"full_attention": text.num_key_value_heads, "linear_attention": text.linear_num_key_heads}
+    return [
+        f"{kinds[kind]} ({count} key heads)"
+        for kind, count in counts.items()
+        if text.layers_with(kind) and not mesh_axes("heads", count, mesh)
+    ]
+
+
 def check_fit(weights: Callable[[MeshShape | None], int], mesh: Mesh | None) -> None:
     """Refuse what the memory of this process's devices cannot hold.
 

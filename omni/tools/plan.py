@@ -18,6 +18,7 @@ from omni.checkpoint.plan import (
     cache_bytes,
     gib,
     undivided,
+    undivided_heads,
     weight_bytes,
 )
 from omni.checkpoint.quantize import check_form, is_matrix
@@ -99,7 +100,10 @@ def describe(
     form = f"{dtype.name}{', matrices in int8' if quantize == 'int8' else ''}"
     lines = [f"{name} in {form} on a mesh of {mesh}", ""]
     lines += [f"{what:12} {gib(count):>11}  {note}" for what, count, note in rows]
-    if whole := undivided(shapes, mesh):
+    whole = undivided(shapes, mesh)
+    if config.text is not None:
+        whole = undivided_heads(config.text, mesh) + whole
+    if whole:
         more = f" and {len(whole) - _MOST_NAMED} more" if len(whole) > _MOST_NAMED else ""
         listed = ", ".join(whole[:_MOST_NAMED])
         lines += ["", f"held whole, as no axis divides them: {listed}{more}"]

@@ -176,4 +176,7 @@ def test_a_plan_says_what_a_loaded_model_takes(model, tiny_checkpoint):
     assert cache_bytes(text, 4, 64, np.float32, mesh) < 0.6 * cache_bytes(text, 4, 64, np.float32, None)
     said = planned(tiny_checkpoint, "data=2,expert=2,tensor=2", dtype="float32", context=64, batch=4)
     assert plan.gib(each) in said and "TPU v5e" in said and "an estimate" in said
+    assert "held whole" not in said
+    eight = planned(tiny_checkpoint, "tensor=8")
+    assert "attention and its cache (2 key heads)" in eight
     assert "none of the chips" in planned(tiny_checkpoint, "2", context=10**9, batch=64)
