@@ -69,7 +69,7 @@ class OpenFile:
         if self._mapped is not None:
             out[:] = self._mapped[at : at + len(out)]
             return
-        view = memoryview(out)
+        view = out.data
         while view:
             try:
                 count = os.preadv(self._descriptor, [view[:_MOST_AT_ONCE]], at)

@@ -172,7 +172,7 @@ class HybridCache:
 
 
 _POOL = (None, None, "heads", None)
-_STATE = GatedDeltaState((None,) * 4, (None, None, "heads", None, None))  # pyright: ignore[reportArgumentType]
+_STATE: Any = ((None,) * 4, (None, None, "heads", None, None))  # tail, delta
 _ARRAYS = ("keys", "values", "offsets", "lengths", "places", "states")
 
 
@@ -200,7 +200,7 @@ def named_arrays(cache: HybridCache) -> Iterator[tuple[Any, tuple[str | None, ..
 
 
 def _constrain_state(state: GatedDeltaState) -> GatedDeltaState:
-    return GatedDeltaState(*(constrain(leaf, *names) for leaf, names in zip(state, _STATE, strict=True)))  # pyright: ignore[reportArgumentType]
+    return GatedDeltaState(*(constrain(leaf, *names) for leaf, names in zip(state, _STATE, strict=True)))
 
 
 def _fresh_states(config: TextConfig, places: int) -> tuple[GatedDeltaState, ...]:

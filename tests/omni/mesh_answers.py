@@ -54,13 +54,14 @@ def answers(model: omni.Model, asked: list[str]) -> Iterator[tuple[str, Any]]:
     if "logits" in asked:
         yield "logits", model.logits(IDS.tolist())
     if "generate" in asked:
-        replies = model.generate([IDS[:9].tolist(), IDS[:30].tolist()], max_new_tokens=5, temperature=0)
+        replies: Any = model.generate([IDS[:9].tolist(), IDS[:30].tolist()], max_new_tokens=5, temperature=0)
         yield "replies", np.asarray([reply.token_ids for reply in replies])
     if "train" in asked:
-        options = TrainingOptions(steps=1, batch_size=2, learning_rate=0.01, parts=("text",))
+        # The rate of the first step is 0.
+        options = TrainingOptions(steps=2, batch_size=2, learning_rate=1e-3, parts=("text",))
         with tempfile.TemporaryDirectory() as directory:
-            metrics = next(iter([*train_on(model, lambda first: iter([batch()]), Path(directory), options)]))
-        yield "loss", np.asarray([metrics.loss, metrics.gradient_norm])
+            metrics = [*train_on(model, lambda first: iter([batch()] * 2), Path(directory), options)]
+        yield "loss", np.asarray([[step.loss, step.gradient_norm] for step in metrics])
         yield "trained", model.logits(IDS.tolist())
 
 
