@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Float32, Int32
 
 from encoders.config import AudioConfig
 from encoders.nn.layers import Activation, LayerNorm, Linear, activation
+from encoders.nn.mesh import constrain
 from encoders.nn.weights import matmul
 from encoders.ops.attention import attend
 from encoders.vision import Convolution
@@ -80,8 +81,9 @@ class AudioEncoderLayer(nnx.Module):
         self, x: Float[Array, "rows length width"], lengths: Int32[Array, "rows"]
     ) -> Float[Array, "rows length width"]:
         """One layer."""
-        x = x + self.self_attn(self.self_attn_layer_norm(x), lengths)
-        return x + self.fc2(self.act(self.fc1(self.final_layer_norm(x))))
+        x = constrain(x + self.self_attn(self.self_attn_layer_norm(x), lengths), "batch", None, None)
+        h = constrain(self.act(self.fc1(self.final_layer_norm(x))), "batch", None, "hidden")
+        return constrain(x + self.fc2(h), "batch", None, None)
 
 
 class AudioEncoder(nnx.Module):

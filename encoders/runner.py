@@ -21,6 +21,7 @@ from encoders.buckets import (
 from encoders.config import AudioConfig, VisionConfig
 from encoders.nn.compile import Program, is_small
 from encoders.nn.context import in_own_context
+from encoders.nn.mesh import constrain
 from encoders.nn.module_weights import Weights
 from encoders.nn.platform import platform
 from encoders.towers import AudioTower, VisionTower
@@ -238,7 +239,8 @@ class _Runner:
 
 def _applied(graph: Any, weights: Any, rows: Any) -> Any:
     found = graph.merge(weights)(*rows)
-    return jax.tree.map(lambda a: a.astype(jnp.float32), found)
+    # The host reads all of it, and every process does.
+    return jax.tree.map(lambda a: constrain(a.astype(jnp.float32), *[None] * a.ndim), found)
 
 
 _apply = Program(_applied, static_argnums=0)

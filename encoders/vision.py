@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Float32, Int32, Shaped
 
 from encoders.config import VisionConfig
 from encoders.nn.layers import Activation, LayerNorm, Linear, activation
+from encoders.nn.mesh import constrain
 from encoders.nn.rotary import axial_rotation, rotate
 from encoders.nn.weights import matmul
 from encoders.ops.attention import attend
@@ -131,7 +132,7 @@ class VisionMLP(nnx.Module):
 
     def __call__(self, x: Float[Array, "rows length width"]) -> Float[Array, "rows length width"]:
         """Transforms each token by itself."""
-        return self.linear_fc2(self.act(self.linear_fc1(x)))
+        return self.linear_fc2(constrain(self.act(self.linear_fc1(x)), "batch", None, "hidden"))
 
 
 class VisionBlock(nnx.Module):
@@ -147,8 +148,8 @@ class VisionBlock(nnx.Module):
         self, x: Float[Array, "rows length width"], rotation: Any, lengths: Int32[Array, "rows"]
     ) -> Float[Array, "rows length width"]:
         """One block."""
-        x = x + self.attn(self.norm1(x), rotation, lengths)
-        return x + self.mlp(self.norm2(x))
+        x = constrain(x + self.attn(self.norm1(x), rotation, lengths), "batch", None, None)
+        return constrain(x + self.mlp(self.norm2(x)), "batch", None, None)
 
 
 class VisionEncoder(nnx.Module):

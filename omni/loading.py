@@ -27,13 +27,14 @@ from omni.checkpoint.directory import check_directory, find_directory
 from omni.checkpoint.interruptible import interrupts_as_such
 from omni.checkpoint.json_file import read_json
 from omni.checkpoint.load import (
-    Tensor,
     check_tensors,
     load_parameters,
     open_weights,
     parameter_shapes,
     without_copies,
 )
+from omni.checkpoint.parameter import Tensor
+from omni.checkpoint.plan import check_fit, planned_weights
 from omni.checkpoint.processor_settings import read_processor_settings
 from omni.checkpoint.quantize import check_form
 from omni.checkpoint.quantized import PackedTensor, without_quantization
@@ -115,8 +116,11 @@ def load(
             None too; "off" keeps none. A model of integers can be neither saved nor trained.
         adapters: directories of LoRA adapters as PEFT writes them, or names on the hub; the sum of several. They are
             merged into the weights, before these are quantised, and `save` writes the merged weights.
-        mesh: devices to spread the weights over, along the mesh's last axis, whatever kinds of axes it has; they lie on
-            this very mesh. On the default device when None, also where `jax.set_mesh` has set one.
+        mesh: devices to spread the model over, taken as it is: the names of its axes say how. Along "tensor" (or
+            "model") heads and hidden units are cut, along "expert" experts, along "fsdp" the width of the weights, and
+            along "data" and "fsdp" rows of batches. Of a mesh without these the last axis is "tensor". What an axis
+            does not divide evenly lies whole on each of its devices; `omni info --mesh` says what. On the default
+            device when None, also where `jax.set_mesh` has set a mesh.
         progress: show a bar; when None, only for long loads on a terminal.
         revision: branch, tag or commit of a name on the hub; its main branch when None.
         offline: read what the hub's cache holds, and use no network.
@@ -129,7 +133,8 @@ def load(
         media_cache_bytes: most bytes of embeddings that are kept of media in conversations; 0 keeps none.
 
     Raises:
-        CheckpointError: the directory cannot be loaded, with everything that is wrong with its tensors at once.
+        CheckpointError: the directory cannot be loaded, with everything that is wrong with its tensors at once;
+            `too_large`, the devices cannot hold the weights, told before any is read.
     """
     check = _deadline_check(deadline)
     parts = _chosen(parts)
@@ -178,6 +183,7 @@ def load(
         tied = _tied(family, whole)
         readable = with_adapters(stored, opened_adapters, family, family.sources(whole), every, places, tied)
     kept = dtype is None and chosen == jnp.bfloat16
+    check_fit(planned_weights(shapes, places, stored, chosen, kept, quantize), mesh)
     load_parameters(
         model,
         places,

@@ -24,6 +24,10 @@ PATTERNS = {
         r"test_quantize\.py.*\[(qwen3_next|qwen3_5_text|qwen3_tied|qwen3_moe)\]",
         r"test_verify\.py::test_(a_hybrid_decoder|a_speech_recogniser|bfloat16_of_a_dense)",
     ),
+    "meshes, of which the whole of Qwen3-Omni has shown one": (
+        r"test_mesh\.py::test_a_mesh_changes_no_number\[(qwen3|vl_moe|asr)",
+        r"test_mesh\.py::test_two_processes",
+    ),
     "sizes and settings between others": (
         r"test_attention\.py::test_(in_blocks|one_query)\[.*\b(16|5|7|8)\b",
         r"test_gated_delta\.py::test_forms_agree_with_float64\[(200|4096)\]",

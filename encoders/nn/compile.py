@@ -1,10 +1,12 @@
 """How programs are compiled and kept; those of small parts quickly, as they run in milliseconds and not in seconds."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
+from encoders.nn.mesh import on_mesh
 from encoders.nn.platform import platform
 
 # Weights up to which a part is small: more than the demo has, and far fewer than any part that is published.
@@ -41,18 +43,27 @@ class Program:
     """A jitted function in two forms, one for small parts.
 
     Args:
-        function: what is computed.
+        function: what is computed of a `Graph` and other arguments, for the mesh that the graph's weights lie on.
         options: of `jax.jit`.
     """
 
     def __init__(self, function: Callable[..., Any], **options: Any):
-        self._whole = jax.jit(function, **options)
-        self._quick = jax.jit(function, compiler_options=_QUICKLY, **options)
+        @functools.wraps(function)
+        def traced(graph: Any, *arguments: Any) -> Any:
+            with on_mesh(graph.mesh):
+                return function(graph, *arguments)
+
+        self._whole = jax.jit(traced, **options)
+        self._quick = jax.jit(traced, compiler_options=_QUICKLY, **options)
 
     @property
     def count(self) -> int:
         """Programs that were compiled."""
         return sum(form._cache_size() for form in (self._whole, self._quick))  # pyright: ignore[reportAttributeAccessIssue]
+
+    def lower(self, small: bool, *arguments: Any) -> Any:
+        """The program that a call would run, for arguments that may be shapes alone."""
+        return (self._quick if small else self._whole).lower(*arguments)
 
     def __call__(self, small: bool, *arguments: Any) -> Any:
         """Calls the form for small parts, or the other."""

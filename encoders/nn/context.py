@@ -16,6 +16,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 
+from encoders.nn.mesh import with_auto_axes
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _NARROW = {"float64": np.float32, "int64": np.int32, "uint64": np.uint32}
@@ -31,8 +33,7 @@ def as_weight(array: Any) -> Any:
     sharding = getattr(array, "sharding", None)
     if not isinstance(sharding, NamedSharding) or set(sharding.mesh.axis_types) <= {AxisType.Auto}:
         return array
-    mesh = cast(Mesh, sharding.mesh)
-    auto = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+    auto = with_auto_axes(cast(Mesh, sharding.mesh))
     return jax.device_put(array, NamedSharding(auto, sharding.spec, memory_kind=sharding.memory_kind))
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jax.sharding import Mesh
 
 from encoders.nn.context import as_weight
+from encoders.nn.mesh import mesh_of
 
 Arrays = Sequence[Any]
 
@@ -20,14 +22,19 @@ class Graph:
 
     Args:
         module: the module.
+
+    Attributes:
+        mesh: what its arrays lie on; None for a single device.
     """
 
     def __init__(self, module: nnx.Module):
         graph, state = nnx.split(module)
         self._graph = graph
         self.state: Any = state  # which holds the module's own variables
-        self.tree: Any = jax.tree.structure(state)
-        self._hash = hash((self._graph, self.tree))
+        arrays, tree = jax.tree.flatten(state)
+        self.tree: Any = tree
+        self.mesh: Mesh | None = mesh_of(arrays)
+        self._hash = hash((self._graph, self.tree, self.mesh))
 
     def merge(self, arrays: Arrays) -> Any:
         """Return the module with these arrays; to be called in a jitted function."""
@@ -39,7 +46,11 @@ class Graph:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        return isinstance(other, Graph) and (self._graph, self.tree) == (other._graph, other.tree)
+        return isinstance(other, Graph) and (self._graph, self.tree, self.mesh) == (
+            other._graph,
+            other.tree,
+            other.mesh,
+        )
 
 
 class Weights:
@@ -81,8 +92,9 @@ class Weights:
 
     def _current(self) -> tuple[Graph, list[Any]]:
         arrays, tree = jax.tree.flatten(self._graph.state)
-        # A weight may have become one of several arrays.
-        if _changed(self._attributes) or tree != self._graph.tree:
+        # A weight may have become one of several arrays, or all may have moved.
+        moved = mesh_of(arrays[:1]) != self._graph.mesh and mesh_of(arrays) != self._graph.mesh
+        if _changed(self._attributes) or tree != self._graph.tree or moved:
             self._graph, self._attributes = Graph(self.module), _attributes(self.module)
             arrays = jax.tree.leaves(self._graph.state)
         return self._graph, arrays

@@ -16,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float, Float32, Int
 
 from encoders.nn.kernels import api as kernels
+from encoders.nn.mesh import current_mesh
 from encoders.nn.platform import platform
 
 _PIECE_ROWS = 512  # of a matrix read from a stack at a time: 4 MiB of float32 at a width of 2048
@@ -128,7 +129,8 @@ def bank(weight: Weight) -> tuple[Array | Quantized, Int[Array, ""]]:
 def matmul(x: Float[Array, "*rows columns"], weight: Weight) -> Float32[Array, "*rows out"]:
     """x Wᵀ, accumulated in float32 whatever the dtypes."""
     stack, layer = (weight.stack, weight.layer) if isinstance(weight, LayerWeight) else (weight, None)
-    if platform() != "cpu":
+    # Pieces of rows would not stay on the device that holds them.
+    if platform() != "cpu" or current_mesh() is not None:
         if layer is not None:
             stack = jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, layer, keepdims=False), stack)
         return _product(x, stack.values) * stack.scales if isinstance(stack, Quantized) else _product(x, stack)

@@ -10,8 +10,9 @@ from itertools import groupby
 
 import numpy as np
 
+from omni.checkpoint.finite import is_finite
 from omni.checkpoint.quantized import PackedTensor
-from omni.checkpoint.safetensors import StoredTensor, is_finite
+from omni.checkpoint.safetensors import StoredTensor
 from omni.families import Source
 
 
@@ -88,8 +89,10 @@ class AdaptedTensor:
                 product.add_to(matrix)
             ours[lead] = block
 
-    def rows_of_integers(self) -> None:
-        """It is never kept as integers unasked."""
+    def release(self) -> None:
+        """Let the system drop the pages of the files that were read for it."""
+        for tensor in (self.base, *self.brought):
+            tensor.release()
 
     def not_finite(self) -> list[str]:
         """Names of tensors in files that hold NaN or infinity."""

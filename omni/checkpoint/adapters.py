@@ -19,7 +19,7 @@ import numpy as np
 from omni.checkpoint.adapted import AdaptedTensor, Product
 from omni.checkpoint.adapter_config import FILE, AdapterConfig, read_adapter_config
 from omni.checkpoint.directory import find_directory
-from omni.checkpoint.quantized import PackedTensor
+from omni.checkpoint.parameter import Tensor
 from omni.checkpoint.safetensors import StoredTensor, open_file
 from omni.errors import CheckpointError, shown
 from omni.families import Family, Source
@@ -30,8 +30,6 @@ _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(
 # Saved with an adapter whenever the vocabulary may have changed.
 _EMBEDDINGS = ("embed_tokens", "lm_head")
 _EXPERT_PARAMETERS = ("gate_up_proj", "down_proj")
-
-Tensor = StoredTensor | PackedTensor
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 Loading is driven by the model: its parameter tree says what is needed, the family says where each piece lies. All that
 is missing, unexpected or mis-shaped is reported at once, before a byte of weights is read. Each tensor then goes from
-the mapped file to its place on the device, or to each device's shard, once.
+the file to its place on the device, or to each device's shard, once.
 """
 
-import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from tqdm import tqdm
 
-from encoders.nn.weights import Quantized
-from omni.checkpoint.adapted import AdaptedTensor
-from omni.checkpoint.interruptible import call
-from omni.checkpoint.quantize import is_fast, is_matrix, quantized
-from omni.checkpoint.quantized import Method, PackedTensor, read_method
-from omni.checkpoint.safetensors import FLOATS, PACKED, StoredTensor, is_finite, open_tensors
-from omni.checkpoint.sharding import partition_spec
+from omni.checkpoint.parameter import Parameter, Readable, Tensor
+from omni.checkpoint.quantize import is_fast, is_matrix
+from omni.checkpoint.quantized import Method, read_method
+from omni.checkpoint.reading import Readers
+from omni.checkpoint.safetensors import FLOATS, PACKED, StoredTensor, open_tensors
 from omni.errors import CheckpointError
 from omni.families import Family, Source
 
-Tensor = StoredTensor | PackedTensor
-Readable = Tensor | AdaptedTensor
 # Loads under about a second show no bar.
 _SILENT_BYTES = 1 << 30
-# Copied to the device in a tenth of a second or so.
-_LONG_COPY = 1 << 28
 
 
 def parameter_shapes(model: nnx.Module) -> dict[str, jax.ShapeDtypeStruct]:
@@ -159,141 +152,31 @@ def load_parameters(
             keeps those that lie so in the files.
         mesh: devices to spread the parameters over; the default device when None.
         progress: show a bar; when None, only for loads that take more than a second or so, on a terminal.
-        check: called before each parameter; what it raises ends the loading.
+        check: called meanwhile; what it raises ends the loading.
 
     Raises:
         CheckpointError: with every tensor that holds a NaN or an infinity.
     """
     flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
-    total = sum(variable.get_value().size for _, variable in flat) * jnp.dtype(dtype).itemsize
+    parameters = []
+    for path, variable in flat:
+        name, shape = ".".join(map(str, path)), variable.get_value().shape
+        parameters.append((variable, Parameter(name, shape, sources[name], stored, mesh)))
+    total = sum(parameter.bytes for _, parameter in parameters)
     silent = not progress if progress is not None else total < _SILENT_BYTES or not sys.stderr.isatty()
-    reader = _Reader(stored, check_finite)
-    with tqdm(total=total, unit="B", unit_scale=True, desc="loading weights", disable=silent) as bar:
-        for path, variable in flat:
+    bar = tqdm(total=total, unit="B", unit_scale=True, desc="loading weights", disable=silent)
+    with bar, Readers(check_finite, check, bar.update) as readers:
+        for variable, parameter in parameters:
             check()
-            name = ".".join(map(str, path))
-            source = sources[name]
-            shape = variable.get_value().shape
-            pieces = (piece for piece, _, _ in source.pieces(shape))
-            own = np.dtype(np.float32) if keep_float32 and reader.has_float32(pieces) else dtype
-            as_integers = quantize == "int8" and is_matrix(name)
-            kept = None
-            if as_integers or (quantize is None and is_fast(name)):
-                kept = reader.integers(source, shape, dtype, mesh, name)
-            if kept is not None:
-                variable.set_value(kept)
-            elif mesh is not None:
-                value = reader.sharded(source, shape, own, mesh, name)
-                variable.set_value(quantized(value, dtype) if as_integers else value)
-            else:
-                value = reader.whole(source, shape, own)
-                variable.set_value(quantized(value, dtype) if as_integers else _on_device(value))
-            bar.update(math.prod(shape) * jnp.dtype(dtype).itemsize)
-    if reader.not_finite:
+            own = np.dtype(np.float32) if keep_float32 and parameter.has_float32 else dtype
+            as_integers = quantize == "int8" and is_matrix(parameter.path)
+            value = None
+            if as_integers or (quantize is None and is_fast(parameter.path)):
+                value = parameter.read_packed_integers(dtype, readers)
+            if value is None and as_integers:
+                value = parameter.read_as_integers(own, dtype, readers)
+            variable.set_value(parameter.read(own, readers) if value is None else value)
+    if readers.not_finite:
         message = "weights are NaN or infinite"
-        raise CheckpointError(message, code="weights_not_finite", problems=sorted(reader.not_finite))
+        raise CheckpointError(message, code="weights_not_finite", problems=sorted(readers.not_finite))
     nnx.update(model, nnx.from_flat_state(flat))
-
-
-def _on_device(array: np.ndarray) -> jax.Array:
-    """As `jnp.asarray`; while a large array is copied, Ctrl-C is answered."""
-    if array.nbytes < _LONG_COPY:
-        return jnp.asarray(array)
-    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]  # of this thread
-
-    def copy(_: object) -> jax.Array:
-        with jax.default_device(device):
-            return jnp.asarray(array)
-
-    return call(copy)
-
-
-class _Reader:
-    """Reads parameters from tensors.
-
-    Attributes:
-        not_finite: names in the files of the tensors among those read that hold a NaN or an infinity.
-    """
-
-    def __init__(self, stored: Mapping[str, Readable], check_finite: bool):
-        self._stored, self._check_finite = stored, check_finite
-        self.not_finite: set[str] = set()
-
-    def has_float32(self, names: Iterable[str]) -> bool:
-        return any(self._stored[name].dtype == np.float32 for name in names)
-
-    def whole(self, source: Source, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        pieces = list(source.pieces(shape))
-        tensor = self._stored[pieces[0][0]]
-        if len(pieces) == 1 and tensor.dtype == dtype and isinstance(tensor, StoredTensor):
-            return self._piece(source, pieces[0][0], dtype).reshape(shape)  # a stack of one gets its leading axis
-        whole = np.empty(shape, dtype)
-        for name, place, _ in pieces:
-            tensor = self._stored[name]
-            if isinstance(tensor, StoredTensor):
-                whole[place] = self._piece(source, name, dtype)
-            else:
-                self._check(tensor)
-                tensor.fill(source.turned(whole[place]))
-        return whole
-
-    def integers(
-        self, source: Source, shape: tuple[int, ...], dtype: Any, mesh: Mesh | None, path: str
-    ) -> Quantized | None:
-        """A parameter whose pieces all lie in the files as integers with a scale a row; None for any other."""
-        pieces = list(source.pieces(shape))
-        if source.transposed or not all(isinstance(self._stored[name], PackedTensor) for name, _, _ in pieces):
-            return None
-        values, scales = np.empty(shape, np.int8), np.empty(shape[:-1], np.float32)
-        for name, place, _ in pieces:
-            tensor = self._stored[name]
-            assert isinstance(tensor, PackedTensor)
-            found = tensor.rows_of_integers()
-            if found is None:
-                return None
-            self._check(tensor)
-            values[place], scales[place] = found
-        if mesh is None:
-            return Quantized(_on_device(values), jnp.asarray(scales), dtype)
-        spec = partition_spec(path, shape, mesh)
-        return Quantized(_spread(values, mesh, spec), _spread(scales, mesh, PartitionSpec(*spec[: scales.ndim])), dtype)
-
-    def sharded(self, source: Source, shape: tuple[int, ...], dtype: Any, mesh: Mesh, path: str) -> jax.Array:
-        sharding = NamedSharding(mesh, partition_spec(path, shape, mesh))
-        # Addressed by the leading axes, so that a shard reads only the layers and experts that are its own.
-        pieces: dict[tuple[int, ...], list[tuple[str, tuple[int | slice, ...]]]] = {}
-        for name, place, _ in source.pieces(shape):
-            pieces.setdefault(place[: source.stacked], []).append((name, place[source.stacked :]))  # type: ignore[arg-type]
-
-        def shard(index: Any) -> np.ndarray:
-            lead = [range(size)[part] for part, size in zip(index[: source.stacked], shape, strict=False)]
-            rest = index[source.stacked :]
-            local = np.empty([len(range(size)[part]) for part, size in zip(index, shape, strict=True)], dtype)
-            for at in np.ndindex(*[len(steps) for steps in lead]):
-                held = pieces[tuple(steps[i] for steps, i in zip(lead, at, strict=True))]
-                arrays = [self._piece(source, name, dtype) for name, _ in held]
-                local[at] = (arrays[0] if len(arrays) == 1 else np.concatenate(arrays))[rest]
-            return local
-
-        return jax.make_array_from_callback(shape, sharding, shard)
-
-    def _piece(self, source: Source, name: str, dtype: Any) -> np.ndarray:
-        tensor = self._stored[name]
-        self._check(tensor)
-        if isinstance(tensor, StoredTensor):
-            return source.turned(tensor.array)
-        array = np.empty(tensor.shape, dtype)
-        tensor.fill(array)
-        return source.turned(array)
-
-    def _check(self, tensor: Readable) -> None:
-        if not self._check_finite:
-            return
-        if not isinstance(tensor, StoredTensor):
-            self.not_finite.update(tensor.not_finite())
-        elif not is_finite(tensor.array):
-            self.not_finite.add(tensor.name)
-
-
-def _spread(array: np.ndarray, mesh: Mesh, spec: PartitionSpec) -> jax.Array:
-    return jax.make_array_from_callback(array.shape, NamedSharding(mesh, spec), lambda index: array[index])

@@ -5,11 +5,14 @@ little-endian bytes (https://github.com/huggingface/safetensors#format), so it i
 format demands, each byte behind the header belongs to one tensor: a file that says otherwise contradicts itself.
 """
 
+import itertools
 import json
 import math
+import mmap
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,12 +40,88 @@ PACKED = {
 # A hundred thousand tensors take some ten megabytes.
 _HEADER = JSONLimits(bytes=32 << 20, depth=4, values=4_000_000, digits=20)
 _MOST_AXES = 32
-_CHECKED_AT_ONCE = 1 << 20
+_MOST_AT_ONCE = 1 << 30  # bytes of one call; systems take at most 2 GiB
+# Runs of bytes that are shorter than a page cost a page each.
+_SHORT_RUN, _SCRATCH_BYTES = 4096, 1 << 22
+
+
+class OpenFile:
+    """A file of tensors, read at any place by any number of threads.
+
+    Args:
+        path: of the file.
+        begin: where its tensors begin.
+    """
+
+    def __init__(self, path: Path, begin: int):
+        self._name, self._begin = path.name, begin
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, self._descriptor)
+        self._mapped = None if hasattr(os, "preadv") else np.memmap(path, mode="r", dtype=np.uint8)
+
+    def read_into(self, out: np.ndarray, at: int) -> None:
+        """Fill an array of bytes with those of the tensors from `at` on.
+
+        Raises:
+            CheckpointError: `bad_safetensors`, the file has become shorter; `file_unreadable`.
+        """
+        at += self._begin
+        if self._mapped is not None:
+            out[:] = self._mapped[at : at + len(out)]
+            return
+        view = out.data
+        while view:
+            try:
+                count = os.preadv(self._descriptor, [view[:_MOST_AT_ONCE]], at)
+            except OSError as error:
+                reason = error.strerror or type(error).__name__
+                raise CheckpointError(f"{self._name} cannot be read: {reason}", code="file_unreadable") from error
+            if not count:
+                raise CheckpointError(f"{self._name} was cut short while it was read", code="bad_safetensors")
+            view, at = view[count:], at + count
+
+
+class _Runs:
+    """The neighbouring numbers of a tensor that a part of it consists of, counted in numbers.
+
+    Attributes:
+        length: of a run.
+        step: from a run to the next in the same block.
+        count: of all runs.
+    """
+
+    def __init__(self, shape: Sequence[int], region: Sequence[slice]):
+        sizes = [part.stop - part.start for part in region]
+        cut = [i for i, (size, whole) in enumerate(zip(sizes, shape, strict=True)) if size != whole]
+        last = cut[-1] if cut else 0
+        strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+        self.length = math.prod(sizes[last:])
+        self.count = math.prod(sizes[:last])
+        self.step = strides[last - 1] if last else 0
+        self._region, self._strides, self._last = region, strides, last
+
+    def starts(self) -> Iterator[int]:
+        """Where each run begins."""
+        for start, together in self.blocks(0):
+            assert together == 1
+            yield start
+
+    def blocks(self, most: int) -> Iterator[tuple[int, int]]:
+        """Where blocks of runs at even steps begin, and how many runs of each lie within `most` numbers."""
+        last, region, strides = self._last, self._region, self._strides
+        offset = region[last].start * strides[last] if region else 0
+        outer = region[: last - 1] if last else ()
+        inner = region[last - 1] if last else slice(0, 1)
+        together = max(1, most // self.step) if self.step else 1
+        for at in itertools.product(*(range(part.start, part.stop) for part in outer)):
+            base = offset + sum(i * stride for i, stride in zip(at, strides, strict=False))
+            for first in range(inner.start, inner.stop, together):
+                yield base + first * self.step, min(together, inner.stop - first)
 
 
 @dataclass(frozen=True, eq=False)
 class StoredTensor:
-    """One tensor of a file: its name, shape and dtype are known, its bytes are read when `array` is used."""
+    """One tensor of a file: its name, shape and dtype are known, its bytes are read when `array` or `read` is used."""
 
     name: str
     file: np.ndarray
@@ -50,11 +129,49 @@ class StoredTensor:
     shape: tuple[int, ...]
     begin: int
     end: int
+    source: OpenFile
 
     @property
     def array(self) -> np.ndarray:
         """A read-only view of the mapped bytes."""
         return self.file[self.begin : self.end].view(self.dtype).reshape(self.shape)
+
+    def release(self) -> None:
+        """Let the system drop what `array` has read of the file's mapped pages; they are read again where needed."""
+        mapped = getattr(self.file, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+    def read(self, region: Sequence[slice], out: np.ndarray) -> None:
+        """Read a part of the tensor into memory, and no other bytes but those between short runs of it.
+
+        Args:
+            region: a slice without a step for each axis.
+            out: an array of the part's shape and the tensor's dtype, its numbers one after another.
+
+        Raises:
+            CheckpointError: the file ends before the tensor.
+        """
+        runs = _Runs(self.shape, region)
+        size = self.dtype.itemsize
+        flat = out.reshape(-1).view(np.uint8)
+        if runs.length * size >= _SHORT_RUN or runs.count == 1:
+            for i, start in enumerate(runs.starts()):
+                part = flat[i * runs.length * size : (i + 1) * runs.length * size]
+                self.source.read_into(part, self.begin + start * size)
+            return
+        # Less than a page a run: neighbouring runs are read with what lies between them.
+        scratch = np.empty(0, np.uint8)
+        done = 0
+        for start, together in runs.blocks(_SCRATCH_BYTES // size):
+            values = (together - 1) * runs.step + runs.length
+            scratch = scratch if len(scratch) >= values * size else np.empty(values * size, np.uint8)
+            self.source.read_into(scratch[: values * size], self.begin + start * size)
+            rows = np.lib.stride_tricks.as_strided(
+                scratch, (together, runs.length * size), (runs.step * size, 1), writeable=False
+            )
+            flat[done : done + rows.size].reshape(rows.shape)[...] = rows
+            done += rows.size
 
 
 def open_tensors(directory: Path, types: Mapping[str, np.dtype] = FLOATS) -> dict[str, StoredTensor]:
@@ -152,7 +269,7 @@ def open_file(path: Path, types: Mapping[str, np.dtype] = FLOATS) -> dict[str, S
         raise CheckpointError(f"{path.name}: its __metadata__ is not texts by name", code="bad_safetensors")
     if not header and begin == size:
         return {}
-    data = np.memmap(path, mode="r", dtype=np.uint8)[begin:]
+    data, source = np.memmap(path, mode="r", dtype=np.uint8)[begin:], OpenFile(path, begin)
     tensors, unsupported = {}, []
     for name, entry in header.items():
         code, shape, start, end = _entry(entry)
@@ -162,7 +279,7 @@ def open_file(path: Path, types: Mapping[str, np.dtype] = FLOATS) -> dict[str, S
             continue
         if dtype is None or not 0 <= start <= end <= len(data) or end - start != math.prod(shape) * dtype.itemsize:
             raise CheckpointError(f"{path.name} is cut short or malformed at {name}", code="bad_safetensors")
-        tensors[name] = StoredTensor(name, data, dtype, shape, start, end)
+        tensors[name] = StoredTensor(name, data, dtype, shape, start, end, source)
     if unsupported:
         raise CheckpointError(
             f"{path.name}: {unsupported[0]}; supported are {', '.join(types)}"
@@ -223,25 +340,6 @@ def _check_cover(file: str, tensors: Mapping[str, StoredTensor], size: int) -> N
     if at != size:
         what = f"{size - at:,} bytes at its end belong to no tensor"
         raise CheckpointError(f"{file} contradicts itself: {what}", code="bad_safetensors")
-
-
-def is_finite(array: np.ndarray) -> bool:
-    """Whether no weight is NaN or infinite, told without a copy.
-
-    The bits of a floating number order as whole numbers do, so that one comparison with the greatest of each sign is
-    enough. Piece by piece, which stay in the cache, and between which Ctrl-C is answered.
-    """
-    signed, unsigned = {2: (np.int16, np.uint16), 4: (np.int32, np.uint32)}[array.dtype.itemsize]
-    infinity = int(np.asarray(np.inf, array.dtype).view(signed))
-    flat = array.reshape(-1)
-    for start in range(0, flat.size, _CHECKED_AT_ONCE):
-        piece = flat[start : start + _CHECKED_AT_ONCE]
-        if piece.view(signed).max() >= infinity:
-            return False
-        # Of negative numbers those from minus infinity on are the greatest; of positive ones none comes so far.
-        if piece.view(unsigned).max() >= infinity + (1 << (8 * array.dtype.itemsize - 1)):
-            return False
-    return True
 
 
 def write_tensors(

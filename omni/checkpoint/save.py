@@ -19,9 +19,11 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from encoders.nn.context import as_weight, in_own_context
+from encoders.nn.mesh import is_shared, on_host
 from omni.checkpoint.quantize import refuse_quantized
 from omni.checkpoint.rerankers import MARK, is_reranker
 from omni.checkpoint.safetensors import write_tensors
@@ -116,7 +118,22 @@ def save(
     _check_parameters(parameters, origin)
     dtype = _dtype(parameters, origin)
     shards = _shards(parameters, origin, _bytes(max_shard_size))
+    if any(map(is_shared, parameters.values())):
+        # Each process has a hand in what one of them writes, and goes on when that is done.
+        if jax.process_index() == 0:
+            _write(directory, shards, parameters, origin, dtype)
+        else:
+            for _ in _read(parameters, origin, tqdm(disable=True)):
+                pass
+        multihost_utils.sync_global_devices("omni.save")
+        return
+    _write(directory, shards, parameters, origin, dtype)
 
+
+def _write(
+    directory: Path, shards: list[Shard], parameters: Mapping[str, jax.Array], origin: Origin, dtype: str
+) -> None:
+    """Writes the directory's files beside it, and puts them in its place."""
     # What is half done lies beside or, where the directory stands already and may be a mount, hidden within.
     name = f".{directory.name}.saving-{secrets.token_hex(4)}"
     staging = directory / name if directory.is_dir() else directory.with_name(name)
@@ -250,7 +267,7 @@ def _read(parameters: Mapping[str, jax.Array], origin: Origin, bar: Any) -> Iter
         at, host = None, np.empty(0)
         for _, place, leaf in _pieces(path, value, origin):
             if place[:depth] != at:
-                at, host = place[:depth], np.asarray(value[place[:depth]])
+                at, host = place[:depth], on_host(value[place[:depth]])
             array = source.turned(host[place[depth:]]).astype(leaf.dtype, copy=False)
             yield array
             bar.update(array.nbytes)

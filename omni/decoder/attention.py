@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Float, Int, Int32
 
 from encoders.nn.layers import Linear
+from encoders.nn.mesh import apart
 from omni.decoder.cache import HybridCache
 from omni.decoder.config import TextConfig
 from omni.decoder.norm import RMSNorm
@@ -64,13 +65,25 @@ class SelfAttention(nnx.Module):
         k_BTKH = rotate(self.k_norm(heads(self.k_proj(x))), rotation)
         v_BTKH = heads(self.v_proj(x))
         if cache is None or place is None:
-            out_BTNH = attend(q_BTNH, _alone(k_BTKH, v_BTKH), 0, slots, lengths, fixed=True)
+            out_BTNH = _attend_alone(q_BTNH, k_BTKH, v_BTKH, slots, lengths)
         else:
             cache = cache.write(place, slots, k_BTKH, v_BTKH)
             out_BTNH = attend(q_BTNH, cache, place, slots, lengths)
         if gate_BTNH is not None:
             out_BTNH = out_BTNH * jax.nn.sigmoid(gate_BTNH)
         return self.o_proj(out_BTNH.reshape(*x.shape[:2], -1)), cache
+
+
+def _attend_alone(
+    q: jax.Array, k: jax.Array, v: jax.Array, slots: jax.Array, lengths: jax.Array
+) -> Float[jax.Array, "batch tokens heads width"]:
+    """Attention of new tokens to themselves; a device that has some of the rows makes a cache of those."""
+
+    def attend_rows(q: jax.Array, k: jax.Array, v: jax.Array, slots: jax.Array, lengths: jax.Array) -> jax.Array:
+        return attend(q, _alone(k, v), 0, slots, lengths, fixed=True)
+
+    heads = ("batch", None, "heads", None)
+    return apart(attend_rows, (q, k, v, slots, lengths), (heads, heads, heads, ("batch", None), ("batch",)), heads)
 
 
 def _alone(k: jax.Array, v: jax.Array) -> HybridCache:

@@ -1,13 +1,17 @@
 """What a decoder remembers of the tokens read so far: keys and values of attention, states of linear layers."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Int32, UInt16
 
+from encoders.nn.mesh import apart, constrain, on_mesh
 from omni.decoder.config import TextConfig
 from omni.decoder.gated_delta_net import GatedDeltaState
 
@@ -90,12 +94,17 @@ class HybridCache:
     ) -> "HybridCache":
         """Fills slots of one layer, counted from the beginning of each row's region; pads stand beyond every slot."""
         limit = self.slots if self.span is None else self.span
-        at = (layer, jnp.where(slots < limit, self.offsets[:, None] + slots, self.slots))
+        at = jnp.where(slots < limit, self.offsets[:, None] + slots, self.slots)
 
-        def fill(stored: Array, new: Array) -> Array:
-            return stored.at[at].set(_to_stored(new, stored.dtype), mode="drop")
+        def fill(stored: Array, new: Array, layer: Array, at: Array) -> Array:
+            return stored.at[layer, at].set(_to_stored(new, stored.dtype), mode="drop")
 
-        return replace(self, keys=fill(self.keys, keys), values=fill(self.values, values))
+        def filled(stored: Array, new: Array) -> Array:
+            # Every device has slots of all rows, for heads of its own.
+            axes = (_POOL, (None, None, "heads", None), (), (None, None))
+            return apart(fill, (stored, new, jnp.asarray(layer, jnp.int32), at), axes, _POOL)
+
+        return replace(self, keys=filled(self.keys, keys), values=filled(self.values, values))
 
     def rows(
         self, layer: Int[Array, ""] | int, span: int
@@ -140,7 +149,13 @@ class HybridCache:
         kept = jax.tree.map(
             lambda stack, rows: stack.at[layer, self.places].set(rows, mode="drop"), self.states[block], state
         )
+        kept = _constrain_state(kept)
         return replace(self, states=(*self.states[:block], kept, *self.states[block + 1 :]))
+
+    def constrained(self) -> "HybridCache":
+        """The same, cut along the mesh that the program which is being traced runs on: heads one from another."""
+        states = tuple(map(_constrain_state, self.states))
+        return replace(self, keys=constrain(self.keys, *_POOL), values=constrain(self.values, *_POOL), states=states)
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], int | None]:
         """The arrays; the span is static."""
@@ -156,7 +171,36 @@ class HybridCache:
         return cache
 
 
+_POOL = (None, None, "heads", None)
+_STATE: Any = ((None,) * 4, (None, None, "heads", None, None))  # tail, delta
 _ARRAYS = ("keys", "values", "offsets", "lengths", "places", "states")
+
+
+def create_cache(config: TextConfig, batch: int, capacity: int, dtype: Any, mesh: Mesh | None) -> HybridCache:
+    """An empty cache, as `HybridCache.create` makes it; one for a mesh never lies on a single device."""
+    if mesh is None:
+        return HybridCache.create(config, batch, capacity, dtype)
+    return _create_on_mesh(config, batch, capacity, jnp.dtype(dtype), mesh)
+
+
+@partial(jax.jit, static_argnums=range(5))
+def _create_on_mesh(config: TextConfig, batch: int, capacity: int, dtype: Any, mesh: Mesh) -> HybridCache:
+    with on_mesh(mesh):
+        return HybridCache.create(config, batch, capacity, dtype).constrained()
+
+
+def named_arrays(cache: HybridCache) -> Iterator[tuple[Any, tuple[str | None, ...]]]:
+    """Each array of a cache and its logical axes."""
+    yield cache.keys, _POOL
+    yield cache.values, _POOL
+    for array in (cache.offsets, cache.lengths, cache.places):
+        yield array, (None,)
+    for state in cache.states:
+        yield from zip(state, _STATE, strict=True)
+
+
+def _constrain_state(state: GatedDeltaState) -> GatedDeltaState:
+    return GatedDeltaState(*(constrain(leaf, *names) for leaf, names in zip(state, _STATE, strict=True)))
 
 
 def _fresh_states(config: TextConfig, places: int) -> tuple[GatedDeltaState, ...]:

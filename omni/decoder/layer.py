@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Bool, Float, Int, Int32
 
+from encoders.nn.mesh import constrain
 from omni.decoder.attention import SelfAttention
 from omni.decoder.cache import HybridCache
 from omni.decoder.config import TextConfig
@@ -66,7 +67,7 @@ class DecoderLayer(nnx.Module):
         else:
             assert not isinstance(cache, GatedDeltaState)
             said, cache = self.self_attn(h, rotation, slots, lengths, cache, place)
-        x = x + said
+        x = constrain(x + said, "batch", None, None)
         h = self.post_attention_layernorm(x)
         said = self.mlp(h, real) if isinstance(self.mlp, SparseMoeBlock) else self.mlp(h)
-        return x + said, cache
+        return constrain(x + said, "batch", None, None), cache

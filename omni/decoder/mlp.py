@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Float
 
 from encoders.nn.layers import Linear
+from encoders.nn.mesh import constrain
 
 
 class MLP(nnx.Module):
@@ -20,4 +21,5 @@ class MLP(nnx.Module):
 
     def __call__(self, x: Float[jax.Array, "*rows width"]) -> Float[jax.Array, "*rows width"]:
         """Keeps the shape."""
-        return self.down_proj(jax.nn.silu(self.gate_proj(x)) * self.up_proj(x))
+        h = jax.nn.silu(self.gate_proj(x)) * self.up_proj(x)
+        return self.down_proj(constrain(h, "batch", *[None] * (h.ndim - 2), "hidden"))

@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Float, Int32
 
 from encoders.nn.layers import Linear
+from encoders.nn.mesh import constrain
 from encoders.nn.weights import layer_of, matmul
 from omni.decoder.cache import HybridCache
 from omni.decoder.config import TextConfig
@@ -88,7 +89,7 @@ class TextDecoder(nnx.Module):
 
     def embed(self, token_ids: Int32[jax.Array, "batch tokens"]) -> Float[jax.Array, "batch tokens width"]:
         """The hidden state that each token starts from."""
-        return self.embed_tokens(token_ids).astype(self.dtype)
+        return constrain(self.embed_tokens(token_ids).astype(self.dtype), "batch", None, None)
 
     def __call__(
         self,

@@ -17,7 +17,7 @@ from jaxtyping import Float, Float32, Int32, UInt32
 from encoders.nn.compile import is_small
 from encoders.nn.context import in_own_context
 from encoders.nn.module_weights import Graph, Weights
-from omni.decoder.cache import HybridCache
+from omni.decoder.cache import create_cache
 from omni.decoder.media_rows import MediaRows
 from omni.decoder.model import TextDecoder
 from omni.errors import InputError
@@ -110,7 +110,8 @@ class Engine:
         self.max_tokens: int = decoder.config.max_position_embeddings
         self.buckets: Buckets = buckets or Buckets.of(self._small)
         first = slots or (_FIRST_SLOTS_IF_SMALL if self._small else _FIRST_SLOTS)
-        self.memory: Memory = Memory(decoder.config, decoder.dtype, budget or MemoryBudget.of(), first, places)
+        mesh = self._weights.read()[0].mesh
+        self.memory: Memory = Memory(decoder.config, decoder.dtype, budget or MemoryBudget.of(), first, places, mesh)
         # While rows run, those that they began with, and of which version is what is held of earlier ones.
         self._taken: tuple[Graph, list[Any]] | None = None
         self._read_with: object = None
@@ -340,7 +341,7 @@ class Engine:
         ends, capacity = np.asarray([len(prompt) for prompt in prompts]), _LEAST_CAPACITY
         while capacity < max(ends.max(), _LEAST_SLOTS_IF_SMALL // batch if self._small else 0):
             capacity *= 2
-        cache = HybridCache.create(self._config, batch, capacity, self._dtype)
+        cache = create_cache(self._config, batch, capacity, self._dtype, graph.mesh)
         starts, last = np.zeros_like(ends), None
         while (starts < ends).any():
             length = self.buckets.length(int((ends - starts).max()))

@@ -5,7 +5,6 @@ begins like a sequence that is held, or like one that runs, is given what was re
 beginning; the states of linear layers only the one they were taken at, so they are copied at the ends of messages.
 """
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,9 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import Mesh
 from jaxtyping import Array, Int32
 
-from omni.decoder.cache import HybridCache
+from omni.checkpoint.plan import host_bytes
+from omni.decoder.cache import HybridCache, create_cache
 from omni.decoder.config import TextConfig
 from omni.generation.regions import GRANULE, Regions, rounded
 from omni.prompt.sequence import Prompt
@@ -66,15 +67,8 @@ class MemoryBudget:
     @classmethod
     def of(cls, most: int | None = None) -> "MemoryBudget":
         """So many bytes, a quarter of the machine's memory when None; of those 256 MiB for what was read before."""
-        most = _physical_bytes() // 4 if most is None else most
+        most = host_bytes() // 4 if most is None else most
         return cls(most, min(most, 256 << 20))
-
-
-def _physical_bytes() -> int:
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 8 << 30
 
 
 class Memory:
@@ -86,10 +80,19 @@ class Memory:
         budget: in bytes.
         slots: of the pool to begin with.
         places: rows that can run at the same time.
+        mesh: what the decoder's weights lie on; None for a single device.
     """
 
-    def __init__(self, config: TextConfig, dtype: Any, budget: MemoryBudget, slots: int, places: int):
-        self._config, self._dtype, self._budget = config, dtype, budget
+    def __init__(
+        self,
+        config: TextConfig,
+        dtype: Any,
+        budget: MemoryBudget,
+        slots: int,
+        places: int,
+        mesh: Mesh | None = None,
+    ):
+        self._config, self._dtype, self._budget, self._mesh = config, dtype, budget, mesh
         self._first_slots = rounded(slots)
         self.places: int = places
         one = jax.eval_shape(lambda: HybridCache.create(config, 1, 1, dtype))
@@ -307,7 +310,7 @@ class Memory:
 
     def _grow(self, slots: int) -> None:
         if self._pool is None:
-            even = HybridCache.create(self._config, 1, slots, self._dtype)
+            even = create_cache(self._config, 1, slots, self._dtype, self._mesh)
             self._pool = replace(even, span=None).grow(slots, self.places)
         else:
             self._pool = self._pool.grow(slots, self.places)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from encoders.nn.compile import Program
+from encoders.nn.mesh import constrain
 from omni.generation.penalties import adjust, count
 from omni.generation.sampling import log_probabilities, sample_one
 
@@ -16,18 +17,21 @@ def read(graph, weights, cache, ids, positions, media, counts, wanted):
         x = media.place(x)
     if wanted == "states":
         layers, cache = decoder.states(x, positions, cache, counts, media)
-        return cache, tuple(a.astype(jnp.float32) for a in (x[0], layers[:, 0], decoder.norm(layers[-1, 0])))
+        return cache.constrained(), tuple(
+            _whole(a.astype(jnp.float32)) for a in (x[0], layers[:, 0], decoder.norm(layers[-1, 0]))
+        )
     hidden, cache = decoder(x, positions, cache, counts, media)
     if wanted != "every_logits":
         last = jnp.maximum(counts - 1, 0)
         hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
-    return cache, hidden.astype(jnp.float32) if wanted == "hidden" else decoder.logits(hidden)
+    found = hidden.astype(jnp.float32) if wanted == "hidden" else decoder.logits(hidden)
+    return cache.constrained(), _whole(found)
 
 
 def score_hidden(graph, weights, hidden):
     """Next-token scores of hidden states after the final norm."""
     decoder = graph.merge(weights)
-    return decoder.logits(hidden.astype(decoder.dtype))
+    return _whole(decoder.logits(hidden.astype(decoder.dtype)))
 
 
 def read_one(graph, weights, cache, tokens, positions, counts):
@@ -36,7 +40,12 @@ def read_one(graph, weights, cache, tokens, positions, counts):
     x = decoder.embed(tokens[:, None])
     where = jnp.broadcast_to(positions[None, :, None], (3, *x.shape[:2]))
     hidden, cache = decoder(x, where, cache, counts)
-    return cache, decoder.logits(hidden[:, 0])
+    return cache.constrained(), _whole(decoder.logits(hidden[:, 0]))
+
+
+def _whole(a):
+    """What the host reads, which every process of a mesh can."""
+    return constrain(a, *[None] * a.ndim)
 
 
 def choose_tokens(logits, tokens_before, places, settings, adjustments, tells, steps):

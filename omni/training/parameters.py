@@ -11,6 +11,7 @@ from flax import nnx
 from jax.sharding import NamedSharding
 
 from encoders.nn.context import as_weight
+from encoders.nn.mesh import mesh_of
 from omni.checkpoint.quantize import refuse_quantized
 from omni.errors import InputError, is_number, is_whole, shown
 
@@ -54,6 +55,11 @@ class TrainableParameters:
         names: which parts are trained whole; with `lora`, none is, and adapters lie beside the text part's matrices.
         lora: train adapters alone, and the rows of its tokens.
         seed: for the adapters' first values.
+
+    Attributes:
+        frozen: weights that stay as they are.
+        start: those that are trained, as they begin.
+        mesh: what the weights lie on; None for a single device.
     """
 
     def __init__(self, parts: nnx.Module, names: Sequence[str], lora: LoRA | None, seed: int):
@@ -62,6 +68,7 @@ class TrainableParameters:
         paths = [".".join(map(str, path)) for path, _ in nnx.to_flat_state(state)]
         leaves, self._tree = jax.tree.flatten(state)
         weights = dict(zip(paths, map(as_weight, leaves), strict=True))
+        self.mesh = mesh_of(leaves)
         self._paths, self._lora = tuple(paths), lora
         self._row_scales: dict[str, float] = {}
         self._dtypes = {path: leaf.dtype for path, leaf in weights.items()}

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from encoders.nn.mesh import is_shared, on_host
 from omni.checkpoint.safetensors import open_file, write_tensors
 from omni.errors import CheckpointError
 
@@ -31,8 +32,13 @@ def saved_step(directory: Path) -> int | None:
 
 
 def save_progress(directory: Path, state: Any, file: str = STATE_FILE) -> None:
-    """Writes a tree of float32 and integer arrays; the file that was there stays until the new one is whole."""
-    arrays = {name: np.asarray(leaf) for name, leaf in _named(state)}
+    """Writes a tree of float32 and integer arrays; the file that was there stays until the new one is whole.
+
+    Of the processes that share it the first one writes.
+    """
+    arrays = {name: on_host(leaf) for name, leaf in _named(state)}
+    if jax.process_index() != 0 and any(is_shared(leaf) for leaf in jax.tree.leaves(state)):
+        return
     # Files of weights hold no integers here: the bits of counts go as those of float32.
     stored = {name: a if a.dtype == np.float32 else a.astype(np.int32).view(np.float32) for name, a in arrays.items()}
     half_done = directory / f".{file}"

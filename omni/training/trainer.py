@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from encoders.nn.context import in_own_context
+from encoders.nn.mesh import on_mesh
 from omni.errors import InputError, is_number, is_whole, shown
 from omni.loading import PARTS
 from omni.model import Model
@@ -26,6 +28,14 @@ from omni.training.validation import Validation
 
 # Programs that are kept, the last that were used. One holds thousands of memory maps, a process 65,530.
 _PROGRAMS = 16
+
+
+def _is_count(value: Any) -> bool:
+    return is_whole(value) and value >= 1
+
+
+def _is_amount(value: Any) -> bool:
+    return is_number(value) and 0 <= value < float("inf")
 
 
 @dataclass(frozen=True)
@@ -70,12 +80,16 @@ class TrainingOptions:
         for name in ("steps", "batch_size", "save_every", "check_every", "patience"):
             value: Any = getattr(self, name)
             left_open = value is None and name in ("steps", "check_every")
-            if not left_open and (not is_whole(value) or value < 1):
+            if left_open:
+                continue
+            if not _is_count(value):
                 raise InputError("bad_option", f"{name} must be a whole number above 0, got {shown(value)}")
         for name in ("learning_rate", "last_share", "weight_decay", "clip_norm", "keep_gib", "mix_share"):
-            value = getattr(self, name)
+            value: Any = getattr(self, name)
             left_open = value is None and name == "learning_rate"
-            if not left_open and (not is_number(value) or not 0 <= value < float("inf")):
+            if left_open:
+                continue
+            if not _is_amount(value):
                 raise InputError("bad_option", f"{name} must be a number from 0 on, got {shown(value)}")
         for name in ("last_share", "mix_share"):
             if getattr(self, name) > 1:
@@ -183,18 +197,22 @@ def train_on(
     rates = np.asarray(jax.vmap(_schedule(options))(jnp.arange(options.steps)), np.float32)
     state: Any = (trained.start, optimiser.init(trained.start), jnp.int32(0))  # pyright: ignore[reportArgumentType]
     directory.mkdir(parents=True, exist_ok=True)
-    state = jax.tree.map(jnp.asarray, load_progress(directory, state) or state)
+    frozen, state = _placed(trained.frozen, trained.mesh), _placed(state, trained.mesh)
+    loaded = load_progress(directory, state)
+    if loaded is not None:
+        state = jax.tree.map(lambda array, before: jax.device_put(array, _place(before)), loaded, state)
+    state = jax.tree.map(jnp.asarray, state)
     every = options.check_every or max(1, options.steps // 10)
     checks = Validation(trained, validation, directory, options.patience * every) if validation else None
     first = saved = int(state[2])
     last = first if checks is not None and checks.is_over(first) else options.steps
-    step = _step(trained, optimiser, state)
+    step = _step(trained, optimiser, state, frozen)
     began, stopped = time.perf_counter(), False
     # A step runs while the next one's batch is made ready: what it measured is read one step later.
     running: tuple[int, Any, float | None] | None = None
     for done, batch in zip(range(first + 1, last + 1), made(first), strict=False):
         rate = jnp.asarray(rates[done - 1])
-        state, *measured = step(state, trained.frozen, rate, jax.tree.map(jnp.asarray, batch))
+        state, *measured = step(state, frozen, rate, jax.tree.map(jnp.asarray, batch))
         if running is not None:
             yield _metrics(*running, began)
             began = time.perf_counter()
@@ -247,7 +265,32 @@ def _decayed(weights: Any) -> dict[str, bool]:
     return {name: "norm" not in name and "bias" not in name for name in weights}
 
 
-def _step(trained: TrainableParameters, optimiser: optax.GradientTransformation, state: Any) -> Any:
+def _place(array: Any) -> NamedSharding | None:
+    """Where an array lies on a mesh; None for one on a single device."""
+    sharding = getattr(array, "sharding", None)
+    return sharding if isinstance(sharding, NamedSharding) else None
+
+
+def _placed(tree: Any, mesh: Mesh | None) -> Any:
+    """All arrays on the mesh: those that are not yet, whole on each of its devices."""
+    if mesh is None:
+        return tree
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(lambda array: array if _place(array) else jax.device_put(array, whole), tree)
+
+
+def _kept_in_place(tree: Any, places: Any) -> Any:
+    """Has what a program returns lie where its arguments lay, so that it can be an argument again."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure.unflatten(
+        [
+            leaf if place is None else jax.lax.with_sharding_constraint(leaf, place)
+            for leaf, place in zip(leaves, places, strict=True)
+        ]
+    )
+
+
+def _step(trained: TrainableParameters, optimiser: optax.GradientTransformation, state: Any, frozen: Any) -> Any:
     """A step as a function of state, frozen weights, learning rate and batch; each shape of a batch is a program."""
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -257,12 +300,20 @@ def _step(trained: TrainableParameters, optimiser: optax.GradientTransformation,
         def loss(weights: Any) -> tuple[jax.Array, jax.Array]:
             return loss_and_counts(trained.module(weights, frozen), batch)
 
-        (value, tokens), gradients = jax.value_and_grad(loss, has_aux=True)(weights)
+        with on_mesh(mesh):
+            (value, tokens), gradients = jax.value_and_grad(loss, has_aux=True)(weights)
         changes, moments = optimiser.update(gradients, moments, weights)
         weights = _moved(weights, changes, rate)
-        return (weights, moments, count + 1), value, tokens, optax.tree.norm(gradients)
+        found = value, tokens, optax.tree.norm(gradients)
+        return _kept_in_place((weights, moments, count + 1), places), *_kept_in_place(found, [whole] * 3)
 
-    kept = jax.eval_shape(lambda: (state, trained.frozen, jnp.float32(0)))
+    mesh, places = trained.mesh, [_place(leaf) for leaf in jax.tree.leaves(state)]
+    whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+
+    def shape_of(array: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=_place(array) or whole)
+
+    kept = jax.tree.map(shape_of, (state, frozen, jnp.float32(0)))
 
     @functools.lru_cache(_PROGRAMS)
     def program(structure: Any, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> Any:
@@ -270,7 +321,7 @@ def _step(trained: TrainableParameters, optimiser: optax.GradientTransformation,
 
     def run(state: Any, frozen: Any, rate: jax.Array, batch: Batch) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
         leaves, structure = jax.tree.flatten(batch)
-        shapes = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in leaves)
+        shapes = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=whole) for a in leaves)
         return program(structure, shapes)(state, frozen, rate, batch)
 
     return run

@@ -278,6 +278,9 @@ def test_info_reads_no_weights(run, monkeypatch):
     monkeypatch.setattr(
         "omni.checkpoint.safetensors.StoredTensor.array", property(lambda _: pytest.fail("weights were read"))
     )
+    monkeypatch.setattr("omni.checkpoint.safetensors.StoredTensor.read", lambda *_: pytest.fail("weights were read"))
+    code, out, _ = run("info", "demo", "--mesh", "data=2,tensor=2", "--context", "64")
+    assert code == 0 and "exact, for 1 x 64 tokens" in out and "on each of 4 devices" in out
     code, out, _ = run("info")
     assert code == 0
     for word in ("demo: Qwen3-Omni", "vision", "audio", "text", "weights in bfloat16", "cache of 1,000 tokens"):

@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32
 
+from encoders.nn.mesh import apart
 from encoders.nn.platform import platform
 from encoders.ops.attention.blocks import attend_in_blocks
 from encoders.ops.attention.chunks import attend_in_chunks
+
+_AXES = ("batch", None, "heads", None)
 
 Implementation = Literal["chunks", "blocks"]
 IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {"chunks": attend_in_chunks, "blocks": attend_in_blocks}
@@ -31,5 +34,5 @@ def attend(
     # A masked score has weight 0, but 0 * NaN is NaN.
     q, k, v = (jnp.where(valid, a, 0) for a in (q, k, v))
     form = IMPLEMENTATIONS[implementation or ("chunks" if platform() == "cpu" else "blocks")]
-    out = form(q, k, v, lengths)
+    out = apart(form, (q, k, v, lengths), (_AXES, _AXES, _AXES, ("batch",)), _AXES)
     return jnp.where(valid, out, 0).astype(q.dtype)

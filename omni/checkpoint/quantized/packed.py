@@ -117,6 +117,10 @@ class PackedTensor(ABC):
         places = np.ndindex(self.shape[:-2])
         return [] if all((abs(self.read_scales(place)) < most).all() for place in places) else [self.scales.name]
 
+    def release(self) -> None:
+        """Let the system drop the pages of the files that were read for it."""
+        self.scales.release()
+
     def _pieces(self) -> Iterator[slice]:
         rows, columns = self.shape[-2:]
         step = max(_AT_ONCE // max(columns, 1) // _ROWS_TOGETHER, 1) * _ROWS_TOGETHER

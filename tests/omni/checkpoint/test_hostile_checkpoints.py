@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 import omni
-from omni.checkpoint.load import is_finite
+from omni.checkpoint.finite import is_finite
 from omni.checkpoint.safetensors import open_tensors
 from omni.loading import _generation, read_config
 from omni.prompt.tokenizer import Tokenizer

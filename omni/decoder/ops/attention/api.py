@@ -5,8 +5,10 @@ from collections.abc import Callable
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Float, Int, Int32
 
+from encoders.nn.mesh import apart
 from encoders.nn.platform import platform
 from omni.decoder.cache import HybridCache
 from omni.decoder.ops.attention.blocks import attend_in_blocks
@@ -48,8 +50,21 @@ def attend(
         implementation: which form; chosen by where programs run, and by the shapes, when None. "one_query" takes one
             query a row and no `fixed`, "whole" a cache that tells its span.
     """
-    form = IMPLEMENTATIONS[implementation or _choice(q.shape, cache.span, fixed)]
-    return form(q, cache, layer, q_slots, lengths, fixed)
+    layer = jnp.asarray(layer, jnp.int32)
+
+    def attend_heads(q: jax.Array, keys: jax.Array, values: jax.Array, layer: jax.Array, *rows: jax.Array) -> jax.Array:
+        offsets, q_slots, lengths = rows
+        own = HybridCache(keys, values, offsets, lengths, offsets, span=cache.span)
+        form = IMPLEMENTATIONS[implementation or _choice(q.shape, cache.span, fixed)]
+        return form(q, own, layer, q_slots, lengths, fixed)
+
+    pool, heads, rows = (None, None, "heads", None), ("batch", None, "heads", None), ("batch",)
+    return apart(
+        attend_heads,
+        (q, cache.keys, cache.values, layer, cache.offsets, q_slots, lengths),
+        (heads, pool, pool, (), rows, ("batch", None), rows),
+        heads,
+    )
 
 
 def _choice(shape: tuple[int, ...], span: int | None, fixed: bool) -> Implementation:

@@ -17,10 +17,14 @@ from collections.abc import Callable
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Float, Int32
 
+from encoders.nn.mesh import current_mesh, mesh_axes, on_each
 from encoders.nn.platform import platform
-from encoders.nn.weights import Weight
+from encoders.nn.weights import LayerWeight, Weight
 from omni.decoder.ops.experts.blocks import in_blocks
 from omni.decoder.ops.experts.gathered import gathered
 from omni.decoder.ops.experts.one_by_one import one_by_one
@@ -56,8 +60,57 @@ def visit(
         down: [experts, width, hidden].
         implementation: which form; chosen by where programs run, and by how many visits there are, when None.
     """
+    mesh = current_mesh()
+    if mesh is not None:
+        return _visit_on_mesh(mesh, x, experts, weights, gate_up, down, implementation)
     form = IMPLEMENTATIONS[implementation or _choice(experts.size, gate_up.shape[0])]
     return form(x, experts, weights, gate_up, down)
+
+
+def _visit_on_mesh(
+    mesh: Mesh,
+    x: jax.Array,
+    experts: jax.Array,
+    weights: jax.Array,
+    gate_up: Weight,
+    down: Weight,
+    implementation: Implementation | None,
+) -> jax.Array:
+    """Each device lets the tokens of its rows visit the experts that it has; what all of them say is summed."""
+    count = gate_up.shape[0]
+    axes = mesh_axes("experts", count, mesh)
+    rows = mesh_axes("batch", len(x), mesh, axes)
+    if mesh_axes("width", x.shape[-1], mesh) and isinstance(gate_up, LayerWeight) and isinstance(down, LayerWeight):
+        # The rest of the width lies on other devices: of one layer it is fetched, and not of the whole stack.
+        gate_up, down = (_cut_out(weight) for weight in (gate_up, down))
+
+    def spec(leaf: jax.Array, weight: Weight) -> PartitionSpec:
+        stacked = isinstance(weight, LayerWeight) and leaf.ndim > 0
+        return PartitionSpec(*([None] if stacked else []), axes or None) if leaf.ndim else PartitionSpec()
+
+    def local(x: jax.Array, experts: jax.Array, weights: jax.Array, gate_up: Weight, down: Weight) -> jax.Array:
+        if not axes:
+            return visit(x, experts, weights, gate_up, down, implementation=implementation)
+        own = gate_up.shape[0]
+        numbers = experts - lax.axis_index(axes) * own
+        mine = (experts >= 0) & (0 <= numbers) & (numbers < own)
+        found = visit(
+            x,
+            jnp.where(mine, numbers, -1),
+            jnp.where(mine, weights, 0),
+            gate_up,
+            down,
+            implementation=implementation or _choice(experts.size, count),
+        )
+        return lax.psum(found, axes)
+
+    tokens = PartitionSpec(rows or None)
+    matrices = (jax.tree.map(lambda leaf, weight=weight: spec(leaf, weight), weight) for weight in (gate_up, down))
+    return on_each(local, mesh, (tokens, tokens, tokens, *matrices), tokens)(x, experts, weights, gate_up, down)
+
+
+def _cut_out(weight: LayerWeight) -> Weight:
+    return jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, weight.layer, keepdims=False), weight.stack)
 
 
 def _choice(visits: int, experts: int) -> Implementation:

@@ -21,6 +21,7 @@ from typing import Literal
 import jax
 from jaxtyping import Float, Int32
 
+from encoders.nn.mesh import apart
 from omni.decoder.ops.gated_delta.chunked import chunked
 from omni.decoder.ops.gated_delta.chunked_fast import chunked_fast
 from omni.decoder.ops.gated_delta.recurrent import recurrent
@@ -31,6 +32,10 @@ IMPLEMENTATIONS: dict[str, Callable[..., tuple[jax.Array, jax.Array]]] = {
     "chunked": chunked,
     "chunked_fast": chunked_fast,
 }
+
+
+_HEADS, _STATE = ("batch", None, "heads", None), ("batch", "heads", None, None)
+_OPTIONAL = {"initial_state": _STATE, "counts": ("batch",)}
 
 
 def gated_delta_rule(
@@ -59,4 +64,11 @@ def gated_delta_rule(
         implementation: which form; chosen by the number of tokens when None.
     """
     form = IMPLEMENTATIONS[implementation or ("recurrent" if q.shape[1] == 1 else "chunked_fast")]
-    return form(q, k, v, g, beta, initial_state, counts=counts, normalize_qk=normalize_qk)
+    given = {"initial_state": initial_state, "counts": counts}
+    given = {name: array for name, array in given.items() if array is not None}
+
+    def rule(q: jax.Array, k: jax.Array, v: jax.Array, g: jax.Array, beta: jax.Array, *rest: jax.Array):
+        return form(q, k, v, g, beta, normalize_qk=normalize_qk, **dict(zip(given, rest, strict=True)))
+
+    names = [_HEADS, _HEADS, _HEADS, _HEADS[:3], _HEADS[:3], *(_OPTIONAL[name] for name in given)]
+    return apart(rule, (q, k, v, g, beta, *given.values()), names, (_HEADS, _STATE))
