@@ -47,6 +47,9 @@ class TrainableParameters:
         names: which parts are trained whole; with `lora`, none is, and adapters lie beside the text part's matrices.
         lora: train adapters alone.
         seed: for the adapters' first values.
+
+    Raises:
+        InputError: `nothing_to_train`, the model has none of the weights; `quantized`, they are integers.
     """
 
     def __init__(self, parts: nnx.Module, names: Sequence[str], lora: LoRA | None, seed: int):
