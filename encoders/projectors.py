@@ -53,7 +53,13 @@ class PatchMerger(nnx.Module):
 
 
 class VisionProjector(nnx.Module):
-    """The final merger, which normalises patches, and one merger a deepstack level, which normalise blocks."""
+    """The final merger, which normalises patches, and one merger a deepstack level, which normalise blocks.
+
+    Args:
+        config: sizes.
+        rngs: for the initial weights.
+        dtype: of the weights and the hidden states.
+    """
 
     def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
         self.merger: PatchMerger = PatchMerger(config, config.hidden_size, rngs=rngs, dtype=dtype)
@@ -81,7 +87,13 @@ class VisionProjector(nnx.Module):
 
 
 class AudioProjector(nnx.Module):
-    """Two projections with an activation between."""
+    """Two projections with an activation between.
+
+    Args:
+        config: sizes.
+        rngs: for the initial weights.
+        dtype: of the weights and the hidden states.
+    """
 
     def __init__(self, config: AudioConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
         self.proj1: Linear = Linear(config.d_model, config.d_model, rngs=rngs, dtype=dtype)

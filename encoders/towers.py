@@ -15,7 +15,15 @@ _HALVES = (0.5, 0.5, 0.5)
 
 
 class VisionTower(nnx.Module):
-    """A VisionEncoder and its VisionProjector; arguments as theirs."""
+    """A VisionEncoder and its VisionProjector.
+
+    Args:
+        config: sizes.
+        rngs: for the initial weights.
+        dtype: of the weights and the hidden states.
+        image_mean: as `VisionEncoder` takes it.
+        image_std: likewise.
+    """
 
     def __init__(
         self,
@@ -45,7 +53,13 @@ class VisionTower(nnx.Module):
 
 
 class AudioTower(nnx.Module):
-    """An AudioEncoder and its AudioProjector; arguments as theirs."""
+    """An AudioEncoder and its AudioProjector.
+
+    Args:
+        config: sizes.
+        rngs: for the initial weights.
+        dtype: of the weights and the hidden states.
+    """
 
     def __init__(self, config: AudioConfig, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
         self.config = config

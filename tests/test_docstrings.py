@@ -11,8 +11,8 @@ import pytest
 from docs.hooks import reference
 
 NAMES = reference.documented()
-# "arguments as `X`", "as in `X`", "those of `X`", "see `X`": another docstring has them.
-REFERS = re.compile(r"\b(?:as|in|of|see|than) `|arguments as there")
+# "arguments as `X`", "as in `X`", "those of `X`", "made by `X`", "see `X`": another docstring has them.
+REFERS = re.compile(r"\b(?:as|by|in|of|see|than) `|arguments as there")
 # What stands in the brackets of jaxtyping has its shape; what is left has none.
 SHAPED = re.compile(r"\w+\[(?:np\.ndarray|jax\.Array|Array), [\"'][^\"']*[\"']\]")
 BARE = re.compile(r"\bnp\.ndarray\b|\bjax\.Array\b|(?<![\w.])Array\b")

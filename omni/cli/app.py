@@ -35,12 +35,13 @@ app.command("eval")(evaluate)
 _SECONDS_TO_LEAVE = 0.7
 
 
-def _print_version(asked: bool) -> None:
+def _print_version(asked: bool | None) -> bool:
     if asked:
         import omni
 
         typer.echo(f"omni {omni.__version__}")
         raise typer.Exit
+    return False
 
 
 @app.callback()

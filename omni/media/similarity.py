@@ -45,7 +45,7 @@ class Similarity(NamedTuple):
 
 def similarity(
     items: Sequence[Embedding] | Float[np.ndarray, "rows width"],
-    others: Sequence[Embedding] | Float[np.ndarray, "columns width"] | None = None,
+    others: Sequence[Embedding] | Float[np.ndarray, "columns _"] | None = None,
     *,
     measure: Measure = "auto",
 ) -> Similarity:

@@ -60,6 +60,9 @@ class TrainableParameters:
         frozen: weights that stay as they are.
         start: those that are trained, as they begin.
         mesh: what the weights lie on; None for a single device.
+
+    Raises:
+        InputError: `nothing_to_train`, the model has none of the weights; `quantized`, they are integers.
     """
 
     def __init__(self, parts: nnx.Module, names: Sequence[str], lora: LoRA | None, seed: int):

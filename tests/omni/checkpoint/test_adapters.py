@@ -269,12 +269,14 @@ def test_directories_that_hold_no_adapter(tmp_path, checkpoints):
         (place, "pytorch_weights"),
         (checkpoints["qwen3"], "file_missing"),
         (tmp_path / "absent", "checkpoint_not_found"),
-        (3, "bad_option"),
-        ([None], "bad_option"),
     ):
         with pytest.raises(omni.CheckpointError) as refused:
             omni.load(checkpoints["qwen3"], adapters=given)
         assert refused.value.code == code
+    for given in (3, [None]):
+        with pytest.raises(omni.CheckpointError) as refused:
+            open_adapters(given)
+        assert refused.value.code == "bad_option"
 
 
 # --- commands -----------------------------------------------------------------------------------------------------
