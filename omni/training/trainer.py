@@ -69,12 +69,12 @@ class TrainingOptions:
     def __post_init__(self):
         for name in ("steps", "batch_size", "save_every", "check_every", "patience"):
             value: Any = getattr(self, name)
-            left_open = value is None and name in ("steps", "check_every")
+            left_open = name in ("steps", "check_every") and getattr(self, name) is None
             if not left_open and (not is_whole(value) or value < 1):
                 raise InputError("bad_option", f"{name} must be a whole number above 0, got {shown(value)}")
         for name in ("learning_rate", "last_share", "weight_decay", "clip_norm", "keep_gib", "mix_share"):
             value = getattr(self, name)
-            left_open = value is None and name == "learning_rate"
+            left_open = name == "learning_rate" and self.learning_rate is None
             if not left_open and (not is_number(value) or not 0 <= value < float("inf")):
                 raise InputError("bad_option", f"{name} must be a number from 0 on, got {shown(value)}")
         for name in ("last_share", "mix_share"):
