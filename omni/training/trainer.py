@@ -30,14 +30,6 @@ from omni.training.validation import Validation
 _PROGRAMS = 16
 
 
-def _is_count(value: Any) -> bool:
-    return is_whole(value) and value >= 1
-
-
-def _is_amount(value: Any) -> bool:
-    return is_number(value) and 0 <= value < float("inf")
-
-
 @dataclass(frozen=True)
 class TrainingOptions:
     """How to train.
@@ -79,17 +71,13 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "save_every", "check_every", "patience"):
             value: Any = getattr(self, name)
-            left_open = value is None and name in ("steps", "check_every")
-            if left_open:
-                continue
-            if not _is_count(value):
+            left_open = name in ("steps", "check_every") and getattr(self, name) is None
+            if not left_open and (not is_whole(value) or value < 1):
                 raise InputError("bad_option", f"{name} must be a whole number above 0, got {shown(value)}")
         for name in ("learning_rate", "last_share", "weight_decay", "clip_norm", "keep_gib", "mix_share"):
-            value: Any = getattr(self, name)
-            left_open = value is None and name == "learning_rate"
-            if left_open:
-                continue
-            if not _is_amount(value):
+            value = getattr(self, name)
+            left_open = name == "learning_rate" and self.learning_rate is None
+            if not left_open and (not is_number(value) or not 0 <= value < float("inf")):
                 raise InputError("bad_option", f"{name} must be a number from 0 on, got {shown(value)}")
         for name in ("last_share", "mix_share"):
             if getattr(self, name) > 1:
