@@ -68,7 +68,7 @@ def parts(*sizes: int) -> list[Part]:
 @pytest.mark.parametrize(("workers", "batch_size"), [(1, 4), (2, 1), (6, 4), (3, 50)])
 def test_what_is_read_ahead_does_not_grow_with_the_job(workers, batch_size):
     most = []
-    for count in (4, 40):
+    for count in (20, 60):
         reader = CountingReader(workers)
         encoder, listed = CountingEncoder(reader), parts(*[10] * count)
         results = [one for _, some in encode_parts(listed, reader, encoder, batch_size) for one in some]
