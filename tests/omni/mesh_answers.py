@@ -58,7 +58,7 @@ def answers(model: omni.Model, asked: list[str]) -> Iterator[tuple[str, Any]]:
         yield "replies", np.asarray([reply.token_ids for reply in replies])
     if "train" in asked:
         # The rate of the first step is 0.
-        options = TrainingOptions(steps=2, batch_size=2, learning_rate=1e-3, parts=("text",))
+        options = TrainingOptions(steps=2, batch_size=2, learning_rate=1e-4, parts=("text",))
         with tempfile.TemporaryDirectory() as directory:
             metrics = [*train_on(model, lambda first: iter([batch()] * 2), Path(directory), options)]
         yield "loss", np.asarray([[step.loss, step.gradient_norm] for step in metrics])
