@@ -79,9 +79,14 @@ def vectors_of(column: Any) -> np.ndarray:
     return vectors
 
 
+def _numpy_dtype(kind: Any) -> np.dtype:
+    """That of a floating type of pyarrow, whose own answer needs pandas in older versions."""
+    return np.dtype(f"f{kind.bit_width // 8}")
+
+
 def _vectors(vectors: Sequence[np.ndarray | None], kind: Any) -> Any:
     arrow = extra("pyarrow")
-    dtype, width = kind.value_type.to_pandas_dtype(), kind.list_size
+    dtype, width = _numpy_dtype(kind.value_type), kind.list_size
     flat = np.zeros((len(vectors), width), dtype)
     for row, vector in zip(flat, vectors, strict=True):
         if vector is not None:
@@ -93,7 +98,7 @@ def _vectors(vectors: Sequence[np.ndarray | None], kind: Any) -> Any:
 def _token_lists(results: Sequence[Result], kind: Any) -> Any:
     arrow = extra("pyarrow")
     inner = kind.value_type
-    dtype, width = inner.value_type.to_pandas_dtype(), inner.list_size
+    dtype, width = _numpy_dtype(inner.value_type), inner.list_size
     tokens = [None if one.embedding is None or one.error else one.embedding.tokens for one in results]
     there = [one.astype(dtype) for one in tokens if one is not None]
     flat = np.concatenate(there) if there else np.zeros((0, width), dtype)
