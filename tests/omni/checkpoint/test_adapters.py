@@ -86,10 +86,11 @@ def test_weights_are_those_that_peft_merges(tmp_path, checkpoints, wanted, case)
             )
             compared, changed = compared + 1, changed + (not np.array_equal(before[ours], after[ours]))
     assert compared >= len(before)
-    assert changed >= sum(key.endswith("lora_B.weight") for one in adapters.recorded()[case] for key in one["tensors"])
+    names = {key for one in adapters.recorded()[case] for key in one["tensors"]}
+    assert changed >= sum(key.endswith("lora_B.weight") for key in names)
 
 
-@pytest.mark.parametrize("case", ["patterns", "omni"])
+@pytest.mark.parametrize("case", ["patterns", "vl"])
 def test_logits_are_those_of_the_adapted_model(tmp_path, checkpoints, wanted, case):
     model = omni.load(checkpoints[CASES[case].checkpoint], adapters=write_adapters(tmp_path, case))
     theirs = wanted[f"{case}/logits"]
