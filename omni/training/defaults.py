@@ -13,8 +13,8 @@ from omni.prompt.records import Conversation, naming
 if TYPE_CHECKING:
     from omni.training.trainer import TrainingOptions
 
-# Rates of Adam at a width of 1; they fall as the width grows (arXiv:2203.03466, table 8). Tuned with the demo, whose
-# width is 128: at 2,048 they are 2e-5 and 2e-4, as is usual there.
+# Rates of Adam at a width of 1; they fall as the width grows (arXiv:2203.03466, table 8). At the demo's width of
+# 128 they are 3e-4 and 3e-3; at 2,048 they are 2e-5 and 2e-4, as is usual there.
 _WHOLE_RATE, _LORA_RATE = 0.04, 0.4
 _USUAL_WIDTH = 2048
 # Fewer steps teach nothing new, however few conversations there are; many conversations come so often at the least.
