@@ -4,7 +4,7 @@ import glob
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import typer
 
@@ -43,8 +43,8 @@ def read_lines(commands: Sequence[str], history: Path | None) -> Iterator[str]:
             _save(readline, history)
 
 
-def _readline() -> ModuleType | None:
-    """Line editing, where Python was built with it."""
+def _readline() -> Any:
+    """Line editing, where Python was built with it; else None."""
     try:
         import readline
     except ImportError:
@@ -52,7 +52,7 @@ def _readline() -> ModuleType | None:
     return readline
 
 
-def _complete(readline: ModuleType, commands: Sequence[str]) -> None:
+def _complete(readline: Any, commands: Sequence[str]) -> None:
     def matches(text: str) -> list[str]:
         line = readline.get_line_buffer().lstrip()
         if line.startswith("/") and " " not in line:
@@ -73,7 +73,7 @@ def _complete(readline: ModuleType, commands: Sequence[str]) -> None:
     readline.parse_and_bind("bind ^I rl_complete" if is_libedit else "tab: complete")
 
 
-def _load(readline: ModuleType, history: Path) -> None:
+def _load(readline: Any, history: Path) -> None:
     readline.clear_history()
     readline.set_history_length(_MOST_KEPT)
     try:
@@ -82,7 +82,7 @@ def _load(readline: ModuleType, history: Path) -> None:
         pass  # the first session, or a file of another program
 
 
-def _save(readline: ModuleType, history: Path) -> None:
+def _save(readline: Any, history: Path) -> None:
     """Keep the lines where nobody else may read them; a history that cannot be kept is no reason to fail."""
     try:
         history.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
