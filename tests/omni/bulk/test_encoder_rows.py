@@ -85,7 +85,7 @@ def test_no_cell_reads_files_by_a_protocol(demo):
     assert [row["error_code"] for row in rows] == ["source_scheme"] * 4
 
 
-@pytest.mark.parametrize("options", [{"encoders": 0}, {"cpus": -1}, {"gpus": "one"}])
+@pytest.mark.parametrize("options", [{"encoders": 0}, {"cpus": -1}, {"gpus": -0.5}])
 def test_options_of_an_engine(options):
     with pytest.raises(omni.InputError) as error:
         RayEngine(**options)
