@@ -208,9 +208,9 @@ class _Writer:
         failed = {**begun, "status": "failed", "error": {"code": told["code"], "message": told["message"]}}
         return self._event("response.failed", response=failed)
 
-    def _event(self, name: str, **fields: Any) -> bytes:
+    def _event(self, kind: str, /, **fields: Any) -> bytes:
         self._sequence += 1
-        return event({"type": name, "sequence_number": self._sequence - 1, **fields}, name)
+        return event({"type": kind, "sequence_number": self._sequence - 1, **fields}, kind)
 
 
 class _Items:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import omni
-from omni.tasks.rerank import Reranker, as_content, question
+from omni.tasks.rerank import Reranker, as_content, check_top_n, question
 from tests.golden import media, rerankers
 from tests.golden.load import DATA
 
@@ -81,10 +81,8 @@ def test_the_best_come_first(loaded):
         ("data:image/png;base64,iVBORw0KGgo=", ["x"], {}, "ambiguous_text"),
         ("x", [5], {}, "media_unknown"),
         ("x", [{"text": "a", "title": "b"}], {}, "unknown_key"),
-        ("x", ["y"], {"instruction": 5}, "bad_instruction"),
         ("x", ["y"], {"batch_size": 0}, "bad_batch_size"),
         ("x", ["y"], {"top_n": 0}, "bad_top_n"),
-        ("x", ["y"], {"top_n": 1.5}, "bad_top_n"),
         ("x", [omni.Audio(np.zeros(16000, np.float32), 16000)], {}, "no_media"),
     ],
     ids=lambda value: value if isinstance(value, str) and value.isidentifier() else "",
@@ -93,6 +91,16 @@ def test_what_is_refused(loaded, query, documents, options, code):
     with pytest.raises(omni.InputError) as error:
         loaded[1].rerank(query, documents, **options)
     assert error.value.code == code
+
+
+def test_options_of_another_type(loaded):
+    for code, call in (
+        ("bad_instruction", lambda: question(loaded[1].config.relevance, [], [], 5)),
+        ("bad_top_n", lambda: check_top_n(1.5)),
+    ):
+        with pytest.raises(omni.InputError) as error:
+            call()
+        assert error.value.code == code
 
 
 def test_control_tokens_in_documents_are_text(loaded):
