@@ -17,6 +17,10 @@ from tests.golden import text_families, tiny, vl
 from tests.golden.tiny import HERE, draw, write_safetensors
 
 _TEXT = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+_OMNI = [
+    *("q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "fc1", "fc2", "proj1", "proj2", "conv_out"),
+    *("qkv", "proj", "linear_fc1", "linear_fc2", "mlp.0", "mlp.2"),
+]
 _EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 
 
@@ -63,6 +67,7 @@ CASES: dict[str, Case] = {
         "qwen3_next", ({"target_modules": ["in_proj_qkvz", "in_proj_ba", "out_proj", "shared_expert_gate"], "r": 2},)
     ),
     "qwen3_5": Case("qwen3_5_text", ({"target_modules": "all-linear", "r": 2, "lora_alpha": 7},)),
+    "omni": Case("omni", ({"target_modules": _OMNI, "target_parameters": _EXPERTS, "r": 2, "lora_alpha": 5},)),
     "vl": Case(
         "vl",
         (

@@ -90,7 +90,7 @@ def test_weights_are_those_that_peft_merges(tmp_path, checkpoints, wanted, case)
     assert changed >= sum(key.endswith("lora_B.weight") for key in names)
 
 
-@pytest.mark.parametrize("case", ["patterns", "vl"])
+@pytest.mark.parametrize("case", ["patterns", "omni"])
 def test_logits_are_those_of_the_adapted_model(tmp_path, checkpoints, wanted, case):
     model = omni.load(checkpoints[CASES[case].checkpoint], adapters=write_adapters(tmp_path, case))
     theirs = wanted[f"{case}/logits"]
