@@ -124,7 +124,7 @@ def _content(given: Content) -> list[Part]:
     parts = given.get("content")
     if parts is None:
         return as_content(given)
-    if isinstance(parts, str):
+    if isinstance(parts, str) and len(given) == 1:
         return as_content({"text": parts})
     if len(given) > 1 or not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         raise Refusal("bad_field", "content must be a text or a list of a message's parts, and stand alone", "content")
