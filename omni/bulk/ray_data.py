@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Shaped
 
 from omni.bulk.contents import cell_content
 from omni.bulk.items import Item
@@ -45,6 +46,12 @@ def encoded_schema(
     model: str | os.PathLike[str] = "demo", *, pooling: str = "auto", dtype: str = "float32", tokens: bool = False
 ) -> Any:
     """Return the schema of the rows that an `Encoder` of the same arguments gives, without loading weights.
+
+    Args:
+        model: a checkpoint directory, a name on the hub, or "demo".
+        pooling: how tokens become one vector, as `encode_files` takes it.
+        dtype: of the vectors, float32 or float16.
+        tokens: whether rows hold the tokens themselves.
 
     Raises:
         InputError: `bad_option`, `needs_bulk_extra`.
@@ -96,7 +103,7 @@ class Decoder:
         self._rows = _Rows(column, text, id_column, frozenset(protocols))
         self._reader = Reader(processors, access, workers)
 
-    def __call__(self, batch: Batch) -> dict[str, np.ndarray]:
+    def __call__(self, batch: Batch) -> dict[str, Shaped[np.ndarray, " rows"]]:
         """Return the items of a batch, read."""
         begun = [(item, _begun(self._reader, item, content)) for item, content in self._rows.read(batch)]
         read = [_ended(item, content) for item, content in begun]
@@ -158,7 +165,7 @@ class Encoder:
         if _is_actor():
             claim_share()
         directory = model._origin.directory if isinstance(model, Model) else find_directory(model)
-        self.schema = encoded_schema(directory, pooling=pooling, dtype=dtype, tokens=tokens)
+        self.schema: Any = encoded_schema(directory, pooling=pooling, dtype=dtype, tokens=tokens)
         recipe = Recipe(model, model_dtype, chosen_pooling(pooling, directory), instruction, limits, sources)
         loaded = recipe.load()
         self._encoder, self._batch_size = recipe.encoder(loaded), batch_size

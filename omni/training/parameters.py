@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 
 from encoders.nn.context import as_weight
 from encoders.nn.mesh import mesh_of
@@ -71,7 +71,7 @@ class TrainableParameters:
         paths = [".".join(map(str, path)) for path, _ in nnx.to_flat_state(state)]
         leaves, self._tree = jax.tree.flatten(state)
         weights = dict(zip(paths, map(as_weight, leaves), strict=True))
-        self.mesh = mesh_of(leaves)
+        self.mesh: Mesh | None = mesh_of(leaves)
         self._paths, self._lora = tuple(paths), lora
         self._row_scales: dict[str, float] = {}
         self._dtypes = {path: leaf.dtype for path, leaf in weights.items()}

@@ -165,10 +165,10 @@ def test_an_interrupted_save_leaves_no_trace(tmp_path, text_model, monkeypatch, 
         (directory / "notes.txt").write_text("mine")
     before, stood = contents(tmp_path), directory.exists()
 
-    def write(path, layout, arrays):
+    def write(path, layout, arrays, notes):
         if "00003" in path.name:
             raise failure
-        safetensors_file.write_tensors(path, layout, arrays)
+        safetensors_file.write_tensors(path, layout, arrays, notes)
 
     monkeypatch.setattr("omni.checkpoint.save.write_tensors", write)
     with pytest.raises(failure):
