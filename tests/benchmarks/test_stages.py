@@ -27,11 +27,12 @@ def _run(main, names, tmp_path, monkeypatch):
 @pytest.mark.parametrize("names", GROUPS)
 def test_every_stage_runs_at_small_size(names, tmp_path, monkeypatch):
     record = _run(runner.main, names, tmp_path, monkeypatch)
-    wanted = {stage.name: stage.cost for stage in runner.chosen(stages(True), names)}
-    assert record["stages"].keys() == wanted.keys() and wanted
+    wanted = {stage.name for stage in runner.chosen(stages(True), names)}
+    assert record["stages"].keys() == wanted and wanted
     for name, stage in record["stages"].items():
-        ours, bound = stage["sides"]["ours"], wanted[name].read or wanted[name].products
-        assert stage["floor"] > 0 if bound else stage["floor"] is None
+        ours = stage["sides"]["ours"]
+        # A transcription is told as a share of the audio's time.
+        assert stage["floor"] is None if name.startswith("transcription") else stage["floor"] > 0
         assert "error" not in ours, name
         # A token of so small a decoder takes less than what the prompt's time differs by.
         assert np.isfinite(ours["minimum"]) and ours["peak"] > 1 << 20

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.golden.load import relative_error
+from tests.quick_compile import QUICK_COMPILE_FLAGS
 
 ROOT = Path(__file__).parents[2]
 # Every setting of JAX, as far as it can be compared.
@@ -148,7 +149,8 @@ def test_the_users_mesh(tiny_checkpoint, tmp_path):
         found["context"] = jax.sharding.get_mesh().empty
         print(json.dumps(found, default=lambda value: np.asarray(value).tolist()))
     """
-    found = run(code, tiny_checkpoint, tmp_path / "saved", XLA_FLAGS="--xla_force_host_platform_device_count=4")
+    flags = f"--xla_force_host_platform_device_count=4 {QUICK_COMPILE_FLAGS}"
+    found = run(code, tiny_checkpoint, tmp_path / "saved", XLA_FLAGS=flags)
     assert found["meshes"] and found["axes"] and found["context"] and found["cut"] > 20
     assert len(found["within"]) > 1 and all(found["within"])
     for one, other in [

@@ -21,9 +21,10 @@ from omni.checkpoint.sharding import partition_spec
 from omni.tools.plan import plan as planned
 from tests.golden import asr, text_families, tiny, vl
 from tests.golden.load import relative_error
+from tests.quick_compile import QUICK_COMPILE_FLAGS
 
 ROOT = Path(__file__).parents[2]
-EIGHT = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
+EIGHT = f"{QUICK_COMPILE_FLAGS} --xla_force_host_platform_device_count=8"
 
 
 def start(directory: Path, out: Path, *options: str, devices: str = EIGHT) -> subprocess.Popen:
