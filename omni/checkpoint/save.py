@@ -224,15 +224,15 @@ def _bytes(size: int | str) -> int:
 def _shards(parameters: Mapping[str, jax.Array], origin: Origin, most: int) -> list[Shard]:
     """The tensors of each file, in the order in which they will be read from the device."""
     shards: list[Shard] = [{}]
-    room = most
+    left = most
     for path, value in parameters.items():
         for canonical, _, leaf in _pieces(path, value, origin):
             size = leaf.size * leaf.dtype.itemsize
-            if size > room and shards[-1]:
+            if size > left and shards[-1]:
                 shards.append({})
-                room = most
+                left = most
             shards[-1][origin.names[canonical]] = leaf
-            room -= size
+            left -= size
     return shards
 
 

@@ -104,7 +104,7 @@ class TextDecoder(nnx.Module):
         Args:
             x: embeddings, of text or of anything projected to the same width.
             positions: rotary positions in time, height and width.
-            cache: what each row has read; it must have room for `counts` more tokens. None when nothing came before
+            cache: what each row has read; it must have slots for `counts` more tokens. None when nothing came before
                 and nothing will come after, as in training.
             counts: how many tokens of each row are real; the rest, on the right, are pads.
             media: whose deepstack levels are added to the hidden state after the first layers, one level a layer. Its

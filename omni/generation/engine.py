@@ -144,11 +144,11 @@ class Engine:
 
     @in_own_context
     def open(self, prompt: Prompt, slots: int, sampling: Sampling, reply: Sequence[int] = ()) -> CacheRow | None:
-        """A row for a prompt, and for the part of its reply that was written already; None where there is no room now.
+        """A row for a prompt, and for what was written of its reply; None where there is no memory now.
 
         Args:
             prompt: what is to be read.
-            slots: tokens that there is to be room for.
+            slots: tokens that memory is kept for.
             sampling: how tokens will be chosen.
             reply: tokens at the end of the prompt that were chosen before.
         """

@@ -173,7 +173,7 @@ class Memory:
     # --- rows -----------------------------------------------------------------------------------------------------
 
     def open(self, prompt: Prompt, slots: int) -> CacheRow | None:
-        """A running row for a prompt with room for so many tokens, and what is known of its beginning.
+        """A running row for a prompt with memory for so many tokens, and what is known of its beginning.
 
         None where there is no place or no memory for it now.
         """
@@ -245,7 +245,7 @@ class Memory:
         if not hold or not row.length or not row.is_current or (self.is_hybrid and not row.states):
             self._regions.give_back(row.offset, row.capacity)
             return
-        # What it had room for beyond its tokens is free again.
+        # What it kept beyond its tokens is free again.
         kept = rounded(row.length)
         if kept < row.capacity:
             self._regions.give_back(row.offset + kept, row.capacity - kept)

@@ -21,7 +21,7 @@ from omni.options import Sampling
 from omni.prompt.sequence import Prompt
 from processors import Deadline
 
-# Tokens of a reply that there is to be room for when its prompt is read.
+# Tokens of a reply that memory is kept for when its prompt is read.
 _AHEAD = 128
 
 FinishReason = Literal["stop", "length"]
@@ -184,7 +184,7 @@ class Scheduler:
             row = self.engine.open(whole, max(slots, len(whole)), task.sampling, task.reply)
             if row is None:
                 if self._reading or self._running:
-                    return  # there will be room when one of them ends
+                    return  # there will be memory when one of them ends
                 self._waiting.popleft()
                 self._end(task, InputError("cache_full", f"there is no memory for a conversation of {slots} tokens"))
                 continue

@@ -148,7 +148,7 @@ class Embedding:
         grid = header.get("grid_thw")
         seconds = header.get("seconds_per_grid")
         times = header.get("timestamps")
-        heard = tensors.get("audio.tokens")
+        audio_tokens = tensors.get("audio.tokens")
         try:
             return cls(
                 kind=header["kind"],  # type: ignore[arg-type]
@@ -156,7 +156,7 @@ class Embedding:
                 deepstack=tensors.get("deepstack"),
                 grid_thw=tuple(map(int, grid.split())) if grid else None,  # type: ignore[arg-type]
                 seconds_per_grid=float(seconds) if seconds else None,
-                audio=None if heard is None else cls("audio", heard, tensors.get("audio.deepstack")),
+                audio=None if audio_tokens is None else cls("audio", audio_tokens, tensors.get("audio.deepstack")),
                 timestamps=tuple(map(float, times.split())) if times else None,
             )
         except (KeyError, ValueError, OverflowError) as error:

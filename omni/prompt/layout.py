@@ -23,7 +23,7 @@ class MediaLayout:
         tokens: rows of its embedding.
         grid_thw: patches in time, height and width; None for audio.
         seconds_per_grid: seconds between two steps of the time axis; None unless a video.
-        audio_tokens: rows of its sound track, for a video that is heard as well as seen.
+        audio_tokens: rows of its sound track, for a video that is read with its audio.
         timestamps: when each step of the time axis is shown, in seconds; None unless a video.
     """
 
@@ -76,8 +76,8 @@ def lay_out(
 ) -> Layout:
     """Expands every placeholder to its medium's rows and gives each token its position.
 
-    A heard video becomes `audio_start`, its frames and its sound in order of time, `audio_end`, all between the
-    boundaries that the template wrote.
+    A video with its audio becomes `audio_start`, its frames and its audio in order of time, `audio_end`, all between
+    the boundaries that the template wrote.
 
     Args:
         prompt_ids: the rendered template's tokens, with one placeholder for every medium.

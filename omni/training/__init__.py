@@ -8,9 +8,10 @@ from omni.training.data import batches, mixed, read_jsonl
 from omni.training.defaults import answer_tokens, completed
 from omni.training.example import Example, encode_media, make_example
 from omni.training.loss import hidden_states, loss_and_counts
+from omni.training.options import TrainingOptions
 from omni.training.parameters import LoRA, TrainableParameters
 from omni.training.state import saved_step
-from omni.training.trainer import Metrics, TrainingOptions, train, train_on
+from omni.training.trainer import Metrics, train, train_on
 
 __all__ = [
     "Batch",

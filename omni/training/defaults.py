@@ -3,15 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from omni.errors import InputError
 from omni.model import Model
 from omni.prompt.messages import parse
 from omni.prompt.records import Conversation, naming
-
-if TYPE_CHECKING:
-    from omni.training.trainer import TrainingOptions
+from omni.training.options import TrainingOptions
 
 # Rates of Adam at a width of 1; they fall as the width grows (arXiv:2203.03466, table 8). At the demo's width of
 # 128 they are 3e-4 and 3e-3; at 2,048 they are 2e-5 and 2e-4, as is usual there.
@@ -23,7 +20,7 @@ _LEAST_STEPS, _LEAST_EPOCHS = 150, 3
 _MOST_TOKENS = 4096
 
 
-def completed(options: "TrainingOptions", model: Model, count: int = 0, mix_share: float = 0.0) -> "TrainingOptions":
+def completed(options: TrainingOptions, model: Model, count: int = 0, mix_share: float = 0.0) -> TrainingOptions:
     """Return the options with every choice made that was left open.
 
     Args:

@@ -47,8 +47,10 @@ class Server:
     def wait(self) -> None:
         """Until it is ready."""
         for _ in range(1200):
-            if httpx2.get(self.url + "/ready", timeout=60).status_code == 200:
-                return
+            # Of several processes none listens before the first has its model.
+            with contextlib.suppress(httpx2.ConnectError):
+                if httpx2.get(self.url + "/ready", timeout=60).status_code == 200:
+                    return
             time.sleep(0.25)
         raise TimeoutError("the server is not ready")
 
@@ -70,7 +72,9 @@ def process(*options: str) -> Iterator[Server]:
             break
     else:
         raise AssertionError(log)
-    reader = threading.Thread(target=lambda: log.extend(map(json.loads, child.stderr or ())), daemon=True)
+    # Python's own tracker of semaphores tells in plain text of those that a killed process left.
+    lines = (line for line in child.stderr if "resource_tracker" not in line)
+    reader = threading.Thread(target=lambda: log.extend(map(json.loads, lines)), daemon=True)
     reader.start()
     server = Server(match[1], log, child)
     try:

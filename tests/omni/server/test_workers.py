@@ -70,6 +70,7 @@ def test_two_processes_serve_one_port():
             time.sleep(0.1)
         assert ask(server) == first
         assert answered(server) == 9, "what a process has done outlives it"
+        assert server.process is not None
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(120) in (0, -signal.SIGTERM)
         for process in ready(server):
