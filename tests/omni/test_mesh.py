@@ -78,7 +78,8 @@ def test_a_mesh_changes_no_number(tmp_path, name, meshes):
     found = answers(process, tmp_path / "found.npz")
     for mesh in meshes:
         assert_same(found, "", mesh)
-        assert found[f"{mesh}/cut"] > 5
+        # A mesh of experts alone cuts their two stacks and nothing else.
+        assert found[f"{mesh}/cut"] > (1 if mesh == "expert=8" else 5)
         # All devices are this process's, which reads each byte once.
         assert found[f"{mesh}/read"] == found[f"{mesh}/held"] == found["/held"]
 

@@ -72,8 +72,8 @@ def process(*options: str) -> Iterator[Server]:
             break
     else:
         raise AssertionError(log)
-    # Python's own tracker of semaphores tells in plain text of those that a killed process left.
-    lines = (line for line in child.stderr if "resource_tracker" not in line)
+    # Python's own tracker of semaphores tells in plain text, on two lines, of those that a killed process left.
+    lines = (line for line in child.stderr if "resource_tracker" not in line and line != "  warnings.warn(\n")
     reader = threading.Thread(target=lambda: log.extend(map(json.loads, lines)), daemon=True)
     reader.start()
     server = Server(match[1], log, child)

@@ -32,6 +32,7 @@ from omni.training import (
     train_on,
     trainer,
 )
+from omni.training.data import validation_batches
 from tests.golden import media
 from tests.golden.load import relative_error
 
@@ -388,6 +389,24 @@ def test_training_ends_with_the_weights_of_the_lowest_validation_loss(conversati
     assert relative_error(measured, best) < 1e-5
     # The run is over, and stays so.
     assert list(train_on(demo(), lambda _: iter([learned] * 12), tmp_path, options, validation=[held])) == []
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_validation_takes_every_conversation_once_and_beside_its_like(conversations, encoded):
+    model = demo()
+    held = validation_batches(model, [*conversations, conversations[2]], 2, model.media if encoded else None)
+    assert [len(batch.counts) for batch in held] == [2, 2, 1]
+    # The two with pictures are together; what is repeated in the data counts twice, and nothing else does.
+    seen = [(batch.encoded is not None) if encoded else bool(batch.vision) for batch in held]
+    assert seen.count(True) == 1
+    counts = [int(make_example(model, messages).learned.sum()) for messages in conversations]
+    assert sum(int(batch.learned.sum()) for batch in held) == sum(counts) + counts[2]
+
+
+def test_a_validation_conversation_that_cannot_be_used_is_named(conversations):
+    question = {"role": "user", "content": "And?"}
+    with pytest.raises(omni.InputError, match="conversation 2"):
+        validation_batches(demo(), [conversations[2], [question]], 4)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
