@@ -1,5 +1,6 @@
 """What one rendering of a template has taken: time, steps, memory and output, counted against what it may take."""
 
+import gc
 import sys
 import threading
 import time
@@ -40,6 +41,7 @@ class Meter:
         self.depth = 0
         self._left, self._steps, self._written = self.memory, STEPS, 0
         self._end, self._worked = time.monotonic() + seconds, time.thread_time() + seconds / 2
+        self._paused: tuple[float, float] | None = None
         # By identity: what a container is worth, and the container, so that no other takes its identity.
         self._weights: dict[int, tuple[Any, int]] = {}
 
@@ -51,6 +53,17 @@ class Meter:
         # A thread that others keep waiting is given the time that it was not running.
         if time.monotonic() > self._end and time.thread_time() > self._worked:
             raise TemplateLimit(f"it takes more than {self.seconds:g} s")
+
+    def pause(self) -> None:
+        """What passes from now on is not the template's."""
+        self._paused = time.monotonic(), time.thread_time()
+
+    def resume(self) -> None:
+        """It is again."""
+        if self._paused is not None:
+            passed, worked = self._paused
+            self._end, self._worked = self._end + time.monotonic() - passed, self._worked + time.thread_time() - worked
+            self._paused = None
 
     def spend(self, size: int) -> None:
         """Counts bytes that are made, before they are."""
@@ -161,8 +174,16 @@ def meter() -> Meter:
 @contextmanager
 def metered(new: Meter) -> Iterator[Meter]:
     """Counts what templates do within, in this thread."""
+
+    def collecting(phase: str, _: dict[str, int]) -> None:
+        # Garbage is the whole process's: beside a large model, to go through it takes a quarter of a second.
+        if _CURRENT.meter is new:
+            new.pause() if phase == "start" else new.resume()
+
     before, _CURRENT.meter = _CURRENT.meter, new
+    gc.callbacks.append(collecting)
     try:
         yield new
     finally:
+        gc.callbacks.remove(collecting)
         _CURRENT.meter = before

@@ -25,8 +25,8 @@ from omni.training import TrainingOptions, train_on
 from omni.training.batch import Batch
 from tests.golden import media
 
-# With some other seeds, rounding the weights of Qwen3-Next once more moves the norm of its gradient by 3e-5, and with this
-# one by under 1e-6.
+# With some other seeds, rounding the weights of Qwen3-Next once more moves the norm of its gradient by 3e-5; with this
+# one, by under 1e-6.
 IDS = np.random.RandomState(4).randint(0, 256, 40)
 
 

@@ -309,6 +309,11 @@ def test_eval_takes_the_checkpoint_as_an_option(run):
     assert code == 2 and "absent.jsonl" in err
 
 
+def test_the_package_runs_as_the_command():
+    result = subprocess.run([sys.executable, "-m", "omni", "--version"], capture_output=True, text=True, timeout=300)
+    assert (result.returncode, result.stdout) == (0, f"omni {omni.__version__}\n")
+
+
 def test_version(run):
     assert run("--version") == (0, f"omni {omni.__version__}\n", "")
 

@@ -2,6 +2,7 @@
 
 import array
 import base64
+import gc
 import io
 import json
 import re
@@ -21,6 +22,7 @@ from omni.media.types import Audio, Image, Video
 from omni.prompt.completeness import render_whole
 from omni.prompt.messages import parse
 from omni.prompt.records import read_records
+from omni.prompt.sandbox_meter import Meter, TemplateLimit, metered
 from omni.prompt.template import ChatTemplate
 from omni.prompt.tokenizer import Tokenizer
 from processors.io.limits import Limits
@@ -526,6 +528,29 @@ def test_limits_of_a_call_come_before_those_of_the_template():
     with pytest.raises(InputError, match="10 characters"):
         template.render(messages, {})
     assert template.render(messages, {}, limits=Limits()).plain == "a" * 11
+
+
+def test_the_time_of_a_garbage_collection_is_not_the_templates():
+    def work(seconds):
+        end = time.thread_time() + seconds
+        while time.thread_time() < end:
+            pass
+
+    def slow(phase, _):
+        if phase == "stop":
+            work(0.3)
+
+    meter = Meter(0.1, 100)
+    with metered(meter):
+        gc.callbacks.insert(0, slow)
+        try:
+            gc.collect()
+        finally:
+            gc.callbacks.remove(slow)
+        meter.step()
+        work(0.15)
+        with pytest.raises(TemplateLimit):
+            meter.step()
 
 
 def test_a_long_conversation_may_be_gathered_piece_by_piece():
