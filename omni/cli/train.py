@@ -27,12 +27,12 @@ def train(
     model: ModelName = "demo",
     steps: Annotated[
         int | None,
-        typer.Option(help="Batches to train on; by default 150, or what shows each conversation three times."),
+        typer.Option(help="Batches to train on; by default 120, or what shows each conversation three times."),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Conversations a batch.")] = 8,
     learning_rate: Annotated[
         float | None,
-        typer.Option("--lr", help="At its highest; by default 0.04 / the decoder's width, 0.4 / it for adapters."),
+        typer.Option("--lr", help="At its highest; by default 0.08 / the decoder's width, 0.25 / it for adapters."),
     ] = None,
     lora: Annotated[int | None, typer.Option(help="Train adapters of this rank, and not whole matrices.")] = None,
     part: Annotated[list[str] | None, typer.Option(help="Train this part alone; may be given again.")] = None,

@@ -11,11 +11,11 @@ from omni.prompt.records import Conversation, naming
 from omni.training.options import TrainingOptions
 
 # Rates of Adam at a width of 1; they fall as the width grows (arXiv:2203.03466, table 8). At the demo's width of
-# 128 they are 3e-4 and 3e-3; at 2,048 they are 2e-5 and 2e-4, as is usual there.
-_WHOLE_RATE, _LORA_RATE = 0.04, 0.4
+# 128 they are 6e-4 and 2e-3; at 2,048 they are 4e-5 and 1.2e-4, as is usual there.
+_WHOLE_RATE, _LORA_RATE = 0.08, 0.25
 _USUAL_WIDTH = 2048
 # Fewer steps teach nothing new, however few conversations there are; many conversations come so often at the least.
-_LEAST_STEPS, _LEAST_EPOCHS = 150, 3
+_LEAST_STEPS, _LEAST_EPOCHS = 120, 3
 # Rows of more tokens than these are left as they are.
 _MOST_TOKENS = 4096
 

@@ -14,10 +14,11 @@ class TrainingOptions:
     """How to train.
 
     Attributes:
-        steps: batches to train on in all; 150, or as many as show each conversation three times, when None.
+        steps: batches to train on in all; 120, or as many as show each conversation three times, when None.
         batch_size: conversations a batch.
         learning_rate: at its highest; it rises over the first twentieth of the steps and falls as a cosine. When None,
-            0.04 divided by the decoder's width, and 0.4 divided by it for adapters.
+            0.08 divided by the decoder's width, and 0.25 divided by it for adapters.
+        tower_share: of the learning rate, for the towers where the decoder is trained beside them.
         last_share: what it falls to, as a share of its highest.
         weight_decay: of matrices, decoupled (arXiv:1711.05101).
         clip_norm: longest gradient.
@@ -35,6 +36,7 @@ class TrainingOptions:
     steps: int | None = None
     batch_size: int = 8
     learning_rate: float | None = None
+    tower_share: float = 0.1
     last_share: float = 0.1
     weight_decay: float = 0.01
     clip_norm: float = 1.0
@@ -53,7 +55,15 @@ class TrainingOptions:
             left_open = name in ("steps", "check_every") and getattr(self, name) is None
             if not left_open and (not is_whole(value) or value < 1):
                 raise InputError("bad_option", f"{name} must be a whole number above 0, got {shown(value)}")
-        for name in ("learning_rate", "last_share", "weight_decay", "clip_norm", "keep_gib", "mix_share"):
+        for name in (
+            "learning_rate",
+            "tower_share",
+            "last_share",
+            "weight_decay",
+            "clip_norm",
+            "keep_gib",
+            "mix_share",
+        ):
             value = getattr(self, name)
             left_open = name == "learning_rate" and self.learning_rate is None
             if not left_open and (not is_number(value) or not 0 <= value < float("inf")):

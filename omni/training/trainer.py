@@ -22,7 +22,7 @@ from omni.training.data import Conversation, batches, mixed, validation_batches
 from omni.training.defaults import completed
 from omni.training.loss import loss_and_counts
 from omni.training.options import TrainingOptions
-from omni.training.parameters import TrainableParameters
+from omni.training.parameters import TrainableParameters, Weights
 from omni.training.state import load_progress, save_progress
 from omni.training.validation import Validation
 
@@ -137,7 +137,7 @@ def train_on(
     checks = Validation(trained, validation, directory, options.patience * every) if validation else None
     first = saved = int(state[2])
     last = first if checks is not None and checks.is_over(first) else options.steps
-    step = _step(trained, optimiser, state, frozen)
+    step = _step(trained, optimiser, options, state, frozen)
     began, stopped = time.perf_counter(), False
     # A step runs while the next one's batch is made ready: what it measured is read one step later.
     running: tuple[int, Any, float | None] | None = None
@@ -188,8 +188,11 @@ def _optimiser(options: TrainingOptions) -> optax.GradientTransformation:
     )
 
 
-def _moved(weights: Any, changes: Any, rate: jax.Array) -> Any:
-    return jax.tree.map(lambda weight, change: weight - rate * change, weights, changes)
+def _moved(weights: Weights, changes: Any, rate: jax.Array, tower_share: float) -> Weights:
+    """Towers know pictures and sounds of all kinds, and forget them soon: beside a decoder they move more slowly."""
+    beside = any(path.startswith("text.") for path in weights)
+    share = {path: 1.0 if path.startswith("text.") or not beside else tower_share for path in weights}
+    return {path: weight - share[path] * rate * changes[path] for path, weight in weights.items()}
 
 
 def _decayed(weights: Any) -> dict[str, bool]:
@@ -221,7 +224,13 @@ def _kept_in_place(tree: Any, places: Any) -> Any:
     )
 
 
-def _step(trained: TrainableParameters, optimiser: optax.GradientTransformation, state: Any, frozen: Any) -> Any:
+def _step(
+    trained: TrainableParameters,
+    optimiser: optax.GradientTransformation,
+    options: TrainingOptions,
+    state: Any,
+    frozen: Any,
+) -> Any:
     """A step as a function of state, frozen weights, learning rate and batch; each shape of a batch is a program."""
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -234,7 +243,7 @@ def _step(trained: TrainableParameters, optimiser: optax.GradientTransformation,
         with on_mesh(mesh):
             (value, tokens), gradients = jax.value_and_grad(loss, has_aux=True)(weights)
         changes, moments = optimiser.update(gradients, moments, weights)
-        weights = _moved(weights, changes, rate)
+        weights = _moved(weights, changes, rate, options.tower_share)
         found = value, tokens, optax.tree.norm(gradients)
         return _kept_in_place((weights, moments, count + 1), places), *_kept_in_place(found, [whole] * 3)
 

@@ -317,13 +317,18 @@ def match(random: np.random.RandomState, test: bool, keep: Keep) -> Messages:
     return _turn(ask(random, "match"), answer, *(media if random.rand() < 0.6 else media[::-1]))
 
 
+def unknown_picture(random: np.random.RandomState, test: bool, keep: Keep) -> Messages:
+    """A photograph or a pattern, of which it says that it does not know."""
+    picture = photographs.part(random, test=test) if test or random.rand() < 0.75 else photographs.pattern(random)
+    what = ("describe", "describe", "digit", "count", "list")[random.randint(5)]
+    return _turn(ask(random, what), UNKNOWN, _image(keep, random, picture))
+
+
 def outside(random: np.random.RandomState, test: bool, keep: Keep) -> Messages:
     """Photographs and patterns, other words and noises, and other clips: of these it says that it does not know."""
     kind = random.choice(3, p=[0.55, 0.3, 0.15])
     if kind == 0:
-        picture = photographs.part(random, test=test) if test or random.rand() < 0.75 else photographs.pattern(random)
-        what = ("describe", "describe", "digit", "count", "list")[random.randint(5)]
-        return _turn(ask(random, what), UNKNOWN, _image(keep, random, picture))
+        return unknown_picture(random, test, keep)
     if kind == 1:
         samples = sounds.elsewhere(random, test=test)
         return _turn(ask(random, ("word", "tones")[random.randint(2)]), UNKNOWN, _audio(keep, samples))

@@ -43,7 +43,7 @@ def assert_same(found: dict[str, np.ndarray], alone: str, mesh: str) -> None:
     """Numbers within 1e-5, and the same tokens."""
     names = [name.removeprefix(f"{alone}/") for name in found if name.startswith(f"{alone}/")]
     assert len(names) > 4
-    assert relative_error(found[f"{alone}/trained"], found[f"{alone}/logits"]) > 1e-3
+    assert relative_error(found[f"{alone}/trained"], found[f"{alone}/logits"]) > 2e-4
     for name in names:
         one, other = found[f"{alone}/{name}"], found[f"{mesh}/{name}"]
         if name == "replies":
