@@ -30,6 +30,7 @@ ORDER = """
     tools
     server
     cli
+    __main__
 """
 LEVELS = {name: level for level, line in enumerate(ORDER.split("\n")) for name in line.split()}
 

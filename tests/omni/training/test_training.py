@@ -218,7 +218,7 @@ def test_the_steps_are_those_of_adamw():
         (a, a_moments), (b, b_moments) = both
         gradients = {name: jnp.sin(i + jnp.arange(value.size)).reshape(value.shape) for name, value in a.items()}
         changes, a_moments = ours.update(gradients, a_moments, a)
-        a = trainer._moved(a, changes, schedule(i))
+        a = trainer._moved(a, changes, schedule(i), 0.1)
         changes, b_moments = theirs.update(gradients, b_moments, b)
         both = [(a, a_moments), (optax.apply_updates(b, changes), b_moments)]
     for name in weights:
@@ -389,6 +389,14 @@ def test_training_ends_with_the_weights_of_the_lowest_validation_loss(conversati
     assert relative_error(measured, best) < 1e-5
     # The run is over, and stays so.
     assert list(train_on(demo(), lambda _: iter([learned] * 12), tmp_path, options, validation=[held])) == []
+
+
+def test_towers_take_a_share_of_the_steps_of_a_decoder_that_is_trained_with_them():
+    ones, rate = {"text.a": jnp.ones(3), "vision.b": jnp.ones(3), "audio.c": jnp.ones(3)}, jnp.float32(0.5)
+    moved = trainer._moved(ones, ones, rate, 0.1)
+    assert [float(1 - moved[name][0]) for name in ones] == pytest.approx([0.5, 0.05, 0.05])
+    towers = {"vision.b": jnp.ones(3), "audio.c": jnp.ones(3)}
+    assert (trainer._moved(towers, towers, rate, 0.1)["vision.b"] == 0.5).all()
 
 
 @pytest.mark.parametrize("encoded", [False, True])
