@@ -59,8 +59,8 @@ def answers(model: omni.Model, asked: list[str]) -> Iterator[tuple[str, Any]]:
         replies: Any = model.generate([IDS[:9].tolist(), IDS[:30].tolist()], max_new_tokens=5, temperature=0)
         yield "replies", np.asarray([reply.token_ids for reply in replies])
     if "train" in asked:
-        # The rate of the first step is 0. Adam makes a step of full size even of a gradient that is all rounding: a high
-        # rate would compare nothing else.
+        # The rate of the first step is 0. Adam makes a step of full size even of a gradient that is all rounding: a
+        # high rate would compare nothing else.
         options = TrainingOptions(steps=2, batch_size=2, learning_rate=2e-5, parts=("text",))
         with tempfile.TemporaryDirectory() as directory:
             metrics = [*train_on(model, lambda first: iter([batch()] * 2), Path(directory), options)]
