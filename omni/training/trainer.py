@@ -23,7 +23,7 @@ from omni.training.defaults import completed
 from omni.training.loss import loss_and_counts
 from omni.training.options import TrainingOptions
 from omni.training.parameters import TrainableParameters, Weights
-from omni.training.state import load_progress, save_progress
+from omni.training.state import keep_options, load_progress, save_progress
 from omni.training.validation import Validation
 
 # Programs that are kept, the last that were used. One holds thousands of memory maps, a process 65,530.
@@ -128,6 +128,7 @@ def train_on(
     rates = np.asarray(jax.vmap(_schedule(options))(jnp.arange(options.steps)), np.float32)
     state: Any = (trained.start, optimiser.init(trained.start), jnp.int32(0))  # pyright: ignore[reportArgumentType]
     directory.mkdir(parents=True, exist_ok=True)
+    keep_options(directory, options)
     frozen, state = _placed(trained.frozen, trained.mesh), _placed(state, trained.mesh)
     loaded = load_progress(directory, state)
     if loaded is not None:

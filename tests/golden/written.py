@@ -25,9 +25,11 @@ def options(run: str) -> Any:
     from omni.training import LoRA, TrainingOptions
 
     adapters = LoRA(rank=2, alpha=4.0) if run == "lora" else None
+    # When these were written, towers were trained at the decoder's rate.
     return TrainingOptions(
-        steps=STEPS, batch_size=2, learning_rate=3e-3, save_every=2, seed=1, last_share=0.5, lora=adapters
-    )
+        steps=STEPS, batch_size=2, learning_rate=3e-3, tower_share=1.0, save_every=2, seed=1, last_share=0.5,
+        lora=adapters,
+    )  # fmt: skip
 
 
 def conversation(checkpoint: str, image: str, answer: str | None = None) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -123,8 +124,23 @@ def test_a_killed_run_goes_on_where_it_was(conversations, tmp_path):
     # Nothing is left to do, and other options do not fit.
     assert list(train(demo(), conversations, tmp_path / "killed", options)) == []
     assert saved_step(tmp_path / "killed") == 4 and saved_step(tmp_path / "absent") is None
+    for other, named in (
+        ({"learning_rate": 0.5}, "learning_rate=0.000"),
+        ({"tower_share": 1.0}, "tower_share=0.1:"),
+        ({"lora": LoRA(4)}, r"learning_rate=[\d.e-]+, lora=null"),
+        ({"parts": None, "seed": 3}, r'parts=\["text"\], seed=0'),
+    ):
+        with pytest.raises(omni.CheckpointError, match=f"was begun with {named}") as refused:
+            next(train(whole, conversations, tmp_path / "killed", replace(options, **other)))
+        assert refused.value.code == "other_training_run"
+    # How often to save changes no step; and an earlier version noted no options.
+    assert list(train(demo(), conversations, tmp_path / "killed", replace(options, save_every=3))) == []
+    (tmp_path / "killed" / "options.json").write_text("{")
+    with pytest.raises(omni.CheckpointError, match=r"options\.json cannot be read"):
+        next(train(demo(), conversations, tmp_path / "killed", options))
+    (tmp_path / "killed" / "options.json").unlink()
     with pytest.raises(omni.CheckpointError, match="another model or other options"):
-        next(train(whole, conversations, tmp_path / "killed", TrainingOptions(steps=4, lora=LoRA(4))))
+        next(train(whole, conversations, tmp_path / "killed", replace(options, lora=LoRA(4))))
 
 
 def test_adapters_change_the_matrices_that_they_lie_beside(conversations, tmp_path):
