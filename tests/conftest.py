@@ -28,6 +28,8 @@ os.environ.setdefault("NPROC", "2")  # XLA's threads on the CPU
 os.environ.setdefault("XLA_FLAGS", QUICK_COMPILE_FLAGS)
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+# Where an operation was written is not noted in its program.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
 import hypothesis
 import numpy as np
@@ -56,6 +58,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if is_exhaustive(item.nodeid):
             item.add_marker(pytest.mark.exhaustive)
+
+
+def pytest_collection_finish():
+    """Leaves what is imported by now out of every later search for garbage, and has fewer of them."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(autouse=True)

@@ -53,7 +53,7 @@ def test_sixteen_threads_get_each_its_own_answer(model):
 
     def work(thread):
         together.wait()
-        order = np.random.default_rng(thread).permutation(len(calls))
+        order = np.random.default_rng(thread).permutation(len(calls))[:10]
         return [(place, calls[place]()) for place in order]
 
     with ThreadPoolExecutor(16) as pool:

@@ -23,9 +23,10 @@ def small_pieces(monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{}, {"dtype": "bfloat16", "quantize": "int8"}], ids=["floats", "integers"])
-def test_pieces_and_threads_change_no_bit(tiny_checkpoint, request, options):
+def test_pieces_and_threads_change_no_bit(tiny_checkpoint, monkeypatch, options):
     whole = leaves(omni.load(tiny_checkpoint, **options))
-    request.getfixturevalue("small_pieces")
+    monkeypatch.setattr(reading, "_PIECE_BYTES", 3000)
+    monkeypatch.setattr(reading, "_FEW_BYTES", 0)
     cut = leaves(omni.load(tiny_checkpoint, **options))
     assert len(whole) == len(cut) > 50
     for one, other in zip(whole, cut, strict=True):
