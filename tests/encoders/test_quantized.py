@@ -21,7 +21,8 @@ def quantized(weight, dtype=jnp.float32):
 
 
 def error(found, wanted):
-    return float(jnp.linalg.norm(found - wanted) / jnp.linalg.norm(wanted))
+    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
+    return np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
 
 
 def test_an_integer_is_the_nearest():
@@ -53,15 +54,15 @@ def test_kinds_multiply_alike(dtype, batch, rows, backend, monkeypatch):
     stack, x = normal(3, rows, 64, dtype=dtype), normal(*batch, 64, seed=1, dtype=dtype)
     whole = quantized(stack, dtype)
     product = jax.jit(lambda x, weight: matmul(x, weight))
+    rows_of_x = np.asarray(x, np.float32)
     for index in range(3):
-        exact = x.astype(jnp.float32) @ stack[index].astype(jnp.float32).T
+        exact = rows_of_x @ np.asarray(stack[index], np.float32).T
         layer = jnp.int32(index)
         for weight in (stack[index], LayerWeight(stack, layer)):
             found = product(x, weight)
             assert found.dtype == jnp.float32 and found.shape == (*batch, rows)
             assert error(found, exact) < 1e-5
-        restored = whole.values[index].astype(jnp.float32) * whole.scales[index][:, None]
-        exact = x.astype(jnp.float32) @ restored.T
+        exact = rows_of_x @ (np.float32(whole.values[index]) * np.asarray(whole.scales[index])[:, None]).T
         one = Quantized(whole.values[index], whole.scales[index], whole.dtype)
         for weight in (one, LayerWeight(whole, layer)):
             assert error(product(x, weight), exact) < 1e-5

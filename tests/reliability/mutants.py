@@ -94,8 +94,8 @@ class _Recorder:
             self.failed.add(report.nodeid)
 
 
-def record_tests(prefix: str) -> dict[str, Any]:
-    """Runs the tests of a package once; returns `{"lines": {path: {line: [test]}}, "seconds": {test: seconds}}`."""
+def record_tests(files: list[str]) -> dict[str, dict[str, Any]]:
+    """Runs test files once: of each, `{"lines": {path: {line: [test]}}, "seconds": {test: number}, "failed"}`."""
     import coverage
     import pytest
 
@@ -103,64 +103,81 @@ def record_tests(prefix: str) -> dict[str, Any]:
     recorder = _Recorder(measured)
     measured.start()
     code = pytest.main(
-        ["-q", "-m", "", "-W", "ignore", "-p", "no:cacheprovider", "-p", "no:xdist", *test_files(prefix)],
+        ["-q", "-m", "", "-W", "ignore", "-p", "no:cacheprovider", "-p", "no:xdist", *files],
         plugins=[recorder],
     )
     measured.stop()
     if code not in (0, 1):
-        raise SystemExit(f"the tests of {prefix} cannot be run: {code}")
-    lines: dict[str, dict[str, list[str]]] = {}
+        raise SystemExit(f"tests cannot be run: {code}")
+    noted: dict[str, dict[str, Any]] = {file: {"lines": {}, "seconds": {}, "failed": []} for file in files}
+    for test, seconds in recorder.seconds.items():
+        noted[_file_of(test)]["seconds"][test] = seconds
+    for test in sorted(recorder.failed):
+        noted[_file_of(test)]["failed"].append(test)
     data = measured.get_data()
     for path in data.measured_files():
         name = str(Path(path).relative_to(ROOT))
-        lines[name] = {
-            str(line): [test for test in tests if test and test not in recorder.failed]
-            for line, tests in data.contexts_by_lineno(path).items()
-        }
-    return {"lines": lines, "seconds": recorder.seconds, "failed": sorted(recorder.failed)}
+        for line, tests in data.contexts_by_lineno(path).items():
+            for test in tests:
+                if test and test not in recorder.failed:
+                    noted[_file_of(test)]["lines"].setdefault(name, {}).setdefault(str(line), []).append(test)
+    return noted
+
+
+def _file_of(test: str) -> str:
+    return test.partition("::")[0]
 
 
 def tests_by_line(paths: set[str]) -> dict[str, Any]:
-    """What `record_tests` notes, for the packages of these modules; kept until a source or a test is another."""
+    """Which tests run each line of these modules' packages, and their seconds; kept for each test file."""
     found: dict[str, Any] = {"lines": {}, "seconds": {}}
     for prefix in TESTS:
         if not any(path.startswith(prefix) for path in paths):
             continue
-        noted = _noted(prefix)
-        for path, lines in noted["lines"].items():
-            for line, tests in lines.items():
-                found["lines"].setdefault(path, {}).setdefault(line, []).extend(tests)
-        found["seconds"] |= noted["seconds"]
+        for noted in _noted(prefix).values():
+            for path, lines in noted["lines"].items():
+                for line, tests in lines.items():
+                    found["lines"].setdefault(path, {}).setdefault(line, []).extend(tests)
+            found["seconds"] |= noted["seconds"]
     return found
 
 
-def _noted(prefix: str) -> dict[str, Any]:
-    """What `record_tests` notes of one package, in a fork that then ends."""
-    sources = [ROOT / path for path in modules() if path.startswith(prefix)]
-    sources += [path for name in test_files(prefix) for path in _python_files(ROOT / name)]
-    state = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+def _noted(prefix: str) -> dict[str, dict[str, Any]]:
+    """What `record_tests` notes of the tests of one package; files that are new or changed are run, in a fork."""
+    files = [path for name in test_files(prefix) for path in _python_files(ROOT / name)]
+    tests = [path for path in files if path.name.startswith("test_")]
+    shared = [ROOT / path for path in modules() if path.startswith(prefix)] + [one for one in files if one not in tests]
+    states = {str(path.relative_to(ROOT)): _state([*shared, path]) for path in tests}
     kept = OUT / f"tests-{prefix.strip('/')}.json"
-    if kept.exists() and (found := json.loads(kept.read_text())).get("state") == state:
-        return found
-    print(f"which tests run which lines of {prefix}", flush=True)
-    kept.unlink(missing_ok=True)
-    process = os.fork()
-    if not process:
-        _quiet()
-        try:
-            kept.write_text(json.dumps({"state": state, **record_tests(prefix)}))
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            os._exit(0)
-    os.waitpid(process, 0)
-    if not kept.exists():
-        raise SystemExit(f"the tests of {prefix} cannot be run: see {OUT / 'log.txt'}")
-    found = json.loads(kept.read_text())
-    for test in found["failed"]:
+    found = json.loads(kept.read_text()) if kept.exists() else {}
+    found = {file: noted for file, noted in found.items() if noted["state"] == states.get(file)}
+    if todo := [file for file in states if file not in found]:
+        print(f"which lines of {prefix} the tests of {len(todo)} files run", flush=True)
+        fresh = OUT / "fresh.json"
+        fresh.unlink(missing_ok=True)
+        process = os.fork()
+        if not process:
+            _quiet()
+            try:
+                fresh.write_text(json.dumps(record_tests(todo)))
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                os._exit(0)
+        os.waitpid(process, 0)
+        if not fresh.exists():
+            raise SystemExit(f"the tests of {prefix} cannot be run: see {OUT / 'log.txt'}")
+        for file, noted in json.loads(fresh.read_text()).items():
+            found[file] = {"state": states[file], **noted}
+        kept.write_text(json.dumps(found))
+    for test in (test for noted in found.values() for test in noted["failed"]):
         print(f"left out, for it does not pass without any change: {test}", flush=True)
     return found
+
+
+def _state(paths: list[Path]) -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 
 def _python_files(path: Path) -> list[Path]:
