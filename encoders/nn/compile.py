@@ -1,10 +1,12 @@
 """How programs are compiled and kept; those of small parts quickly, as they run in milliseconds and not in seconds."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jaxlib
 
 from encoders.nn.mesh import on_mesh
 from encoders.nn.platform import platform
@@ -13,13 +15,23 @@ from encoders.nn.platform import platform
 _SMALL = 8_000_000
 # What JAX begins with: programs that compile sooner are not kept.
 _JAX_LEAST_SECONDS = 1.0
-# Of LLVM: the demo's programs are ready in two thirds of the time, and a tenth slower.
-_QUICKLY = {"xla_backend_optimization_level": 1}
+# The demo's programs are ready in half the time, and a tenth slower. Of the two emitters of fusions that XLA had up to
+# jaxlib 0.10, the older one is the quicker.
+_QUICKLY: dict[str, Any] = {"xla_backend_optimization_level": 1}
+if jaxlib.version.__version_info__ < (0, 11):
+    _QUICKLY["xla_cpu_use_fusion_emitters"] = False
+# What the user has said stands.
+_QUICKLY = {name: value for name, value in _QUICKLY.items() if name not in os.environ.get("XLA_FLAGS", "")}
 
 
 def is_small(weights: Any) -> bool:
     """Whether a part, given as the tree of its weights, is a small one."""
     return sum(leaf.size for leaf in jax.tree.leaves(weights)) <= _SMALL
+
+
+def compiler_options(small: bool) -> dict[str, Any] | None:
+    """Return what to tell XLA, as `jax.jit` takes it: of small parts on a CPU, programs are to be ready soon."""
+    return _QUICKLY if small and platform() == "cpu" else None
 
 
 def cache_programs(directory: str, *, least_seconds: float = 0.2) -> None:
@@ -54,7 +66,7 @@ class Program:
                 return function(graph, *arguments)
 
         self._whole = jax.jit(traced, **options)
-        self._quick = jax.jit(traced, compiler_options=_QUICKLY, **options)
+        self._quick = jax.jit(traced, compiler_options=_QUICKLY or None, **options)
 
     @property
     def count(self) -> int:

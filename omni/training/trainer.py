@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from encoders.nn.compile import compiler_options, is_small
 from encoders.nn.context import in_own_context
 from encoders.nn.mesh import on_mesh
 from omni.loading import PARTS
@@ -28,6 +29,8 @@ from omni.training.validation import Validation
 
 # Programs that are kept, the last that were used. One holds thousands of memory maps, a process 65,530.
 _PROGRAMS = 16
+# Up to so many steps a small model's programs take longer to compile with care than they save.
+_FEW_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -232,37 +235,51 @@ def _step(
     state: Any,
     frozen: Any,
 ) -> Any:
-    """A step as a function of state, frozen weights, learning rate and batch; each shape of a batch is a program."""
+    """A step as a function of state, frozen weights, learning rate and batch.
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(state: Any, frozen: Any, rate: jax.Array, batch: Batch) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
-        weights, moments, count = state
+    The gradient is a program for each shape of a batch; what is made of it is one program for all.
+    """
 
+    def gradient(weights: Any, frozen: Any, batch: Batch) -> tuple[Any, Any]:
         def loss(weights: Any) -> tuple[jax.Array, jax.Array]:
             return loss_and_counts(trained.module(weights, frozen), batch)
 
         with on_mesh(mesh):
-            (value, tokens), gradients = jax.value_and_grad(loss, has_aux=True)(weights)
+            measured, gradients = jax.value_and_grad(loss, has_aux=True)(weights)
+        return _kept_in_place(measured, [whole] * 2), _kept_in_place(gradients, places[: len(gradients)])
+
+    def update(state: Any, gradients: Any, rate: jax.Array) -> tuple[Any, jax.Array]:
+        weights, moments, count = state
         changes, moments = optimiser.update(gradients, moments, weights)
         weights = _moved(weights, changes, rate, options.tower_share)
-        found = value, tokens, optax.tree.norm(gradients)
-        return _kept_in_place((weights, moments, count + 1), places), *_kept_in_place(found, [whole] * 3)
+        norm = _kept_in_place(optax.tree.norm(gradients), [whole])
+        return _kept_in_place((weights, moments, count + 1), places), norm
 
+    # The state's weights are its first leaves.
     mesh, places = trained.mesh, [_place(leaf) for leaf in jax.tree.leaves(state)]
     whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
 
     def shape_of(array: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=_place(array) or whole)
 
-    kept = jax.tree.map(shape_of, (state, frozen, jnp.float32(0)))
+    kept, frozen_shapes = jax.tree.map(shape_of, (state, frozen))
+    assert options.steps is not None
+    how = compiler_options(options.steps <= _FEW_STEPS and is_small((state[0], frozen)))
 
     @functools.lru_cache(_PROGRAMS)
-    def program(structure: Any, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> Any:
-        return step.lower(*kept, structure.unflatten(shapes)).compile()
+    def gradient_program(structure: Any, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> Any:
+        return jax.jit(gradient).lower(kept[0], frozen_shapes, structure.unflatten(shapes)).compile(how)
+
+    @functools.cache
+    def update_program() -> Any:
+        form = jax.jit(update, donate_argnums=0)
+        return form.lower(kept, kept[0], jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)).compile(how)
 
     def run(state: Any, frozen: Any, rate: jax.Array, batch: Batch) -> tuple[Any, jax.Array, jax.Array, jax.Array]:
         leaves, structure = jax.tree.flatten(batch)
         shapes = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=whole) for a in leaves)
-        return program(structure, shapes)(state, frozen, rate, batch)
+        measured, gradients = gradient_program(structure, shapes)(state[0], frozen, batch)
+        state, norm = update_program()(state, gradients, rate)
+        return state, *measured, norm
 
     return run
