@@ -143,15 +143,16 @@ def tests_by_line(paths: set[str]) -> dict[str, Any]:
 
 
 def _noted(prefix: str) -> dict[str, dict[str, Any]]:
-    """What `record_tests` notes of the tests of one package; files that are new or changed are run, in a fork."""
+    """What `record_tests` notes of the tests of one package; files are run that are new, or run changed sources."""
     files = [path for name in test_files(prefix) for path in _python_files(ROOT / name)]
-    tests = [path for path in files if path.name.startswith("test_")]
-    shared = [ROOT / path for path in modules() if path.startswith(prefix)] + [one for one in files if one not in tests]
-    states = {str(path.relative_to(ROOT)): _state([*shared, path]) for path in tests}
+    tests = [str(path.relative_to(ROOT)) for path in files if path.name.startswith("test_")]
+    shared = [str(path.relative_to(ROOT)) for path in files if not path.name.startswith("test_")]
     kept = OUT / f"tests-{prefix.strip('/')}.json"
     found = json.loads(kept.read_text()) if kept.exists() else {}
-    found = {file: noted for file, noted in found.items() if noted["state"] == states.get(file)}
-    if todo := [file for file in states if file not in found]:
+    found = {
+        file: found[file] for file in tests if file in found and found[file]["states"] == _states(found[file]["states"])
+    }
+    if todo := [file for file in tests if file not in found]:
         print(f"which lines of {prefix} the tests of {len(todo)} files run", flush=True)
         fresh = OUT / "fresh.json"
         fresh.unlink(missing_ok=True)
@@ -169,15 +170,16 @@ def _noted(prefix: str) -> dict[str, dict[str, Any]]:
         if not fresh.exists():
             raise SystemExit(f"the tests of {prefix} cannot be run: see {OUT / 'log.txt'}")
         for file, noted in json.loads(fresh.read_text()).items():
-            found[file] = {"state": states[file], **noted}
+            found[file] = {"states": _states([file, *shared, *noted["lines"]]), **noted}
         kept.write_text(json.dumps(found))
     for test in (test for noted in found.values() for test in noted["failed"]):
         print(f"left out, for it does not pass without any change: {test}", flush=True)
     return found
 
 
-def _state(paths: list[Path]) -> str:
-    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+def _states(paths: Iterable[str]) -> dict[str, str]:
+    """What tells whether a file has changed."""
+    return {path: hashlib.sha256((ROOT / path).read_bytes()).hexdigest() for path in paths if (ROOT / path).exists()}
 
 
 def _python_files(path: Path) -> list[Path]:
