@@ -93,7 +93,8 @@ def test_a_chunk_of_samples_has_a_head_of_eight_bytes(there):
     """An offset and a block size; behind an odd number of samples is a byte of padding, which is none."""
     data = aiff(there, PCM[:there], depth=8)
     assert walk(data)[data.index(b"SSND") + 4 :] == struct.pack(">I", 8 + there) + bytes(8) + PCM[:there]
-    assert refusal_of(walk, aiff(there + 1, PCM[:there], depth=8)) == "audio_truncated"
+    for more in (1, 1 << 8, 1 << 16, 1 << 24):
+        assert refusal_of(walk, aiff(there + more, PCM[:there], depth=8)) == "audio_truncated"
 
 
 @pytest.mark.parametrize("offset", [0, 2, 4, 100])
@@ -195,7 +196,8 @@ def test_the_samples_of_an_au_file_reach_to_its_end(magic, order, header):
 
     for size in (0, 0xFFFFFFFF, 0x7FFFFFFF, 1, len(PCM) - 1):
         assert walk(au(size)) == au(len(PCM))
-    assert refusal_of(walk, au(len(PCM) + 1)) == "audio_truncated"
+    for more in (1, 1 << 8, 1 << 16, 1 << 24):
+        assert refusal_of(walk, au(len(PCM) + more)) == "audio_truncated"
     assert refusal_of(walk, au(0, b"")) == "audio_empty"
     assert refusal_of(walk, au(1, b"")) == "audio_truncated"
     assert walk(au(1, b"x")) == au(1, b"x")
@@ -291,7 +293,7 @@ def test_the_samples_of_a_voice_are_there(kind, compression):
     count = 2 * len(PCM) if compression else len(PCM)
     for once, repeated in ((count, 0), (0, count), (count - 50, 50), (0, 0)):
         check(svx(once, repeated, PCM, compression, kind))
-    for once, repeated in ((count + 2, 0), (0, count + 2), (count - 50, 52)):
+    for once, repeated in ((count + 2, 0), (0, count + 2), (count - 50, 52), (1 << 24, 0), (0, 1 << 24)):
         assert refusal_of(check, svx(once, repeated, PCM, compression, kind)) == "audio_truncated"
     assert refusal_of(check, svx(0, 0, PCM, compression, kind, len(PCM) + 1)) == "audio_truncated"
     check(svx(1 << 30, 0, PCM, compression, kind, 0))
@@ -365,7 +367,8 @@ def test_the_samples_of_an_avr_file_are_there(bits, stereo, width):
     count = len(PCM) // width
     check(avr(count, bits, stereo))
     assert refusal_of(check, avr(count, bits, stereo)[:-1]) == "audio_truncated"
-    assert refusal_of(check, avr(count + 1, bits, stereo)) == "audio_truncated"
+    for more in (1, 1 << 8, 1 << 16, 1 << 24):
+        assert refusal_of(check, avr(count + more, bits, stereo)) == "audio_truncated"
 
 
 @pytest.mark.parametrize("before", [1, 500])

@@ -209,7 +209,7 @@ def test_a_header_may_count_itself_and_no_frame_more(mark, there):
     """With half a frame at the end, that one is what is missing."""
     for promised, behind, short in (
         (0, 0, False), (there - 1, 0, False), (there, 0, False), (there + 1, 0, False), (there + 2, 0, True),
-        (there, 100, False), (there + 1, 100, True),
+        (there, 100, False), (there + 1, 100, True), (1 << 8, 0, True), (1 << 16, 0, True), (1 << 24, 0, True),
     ):  # fmt: skip
         data = counted(mark, promised) + frames(there) + frames(1)[:behind]
         if short:

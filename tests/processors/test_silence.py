@@ -66,3 +66,38 @@ def test_a_recording_without_energy_differences_does_not_stall():
 def test_cuts_do_not_depend_on_blocks():
     sound = loud(60, [13, 31.5])
     assert split_at_silence(sound, RATE, 7, block=1) == split_at_silence(sound, RATE, 7, block=len(sound))
+
+
+@pytest.mark.parametrize(
+    ("longest", "first", "second", "cut"),
+    [(30, 19.7, 22, 22), (30, 20.2, 5, 20.2), (30, 29.7, 19.7, 29.7), (12, 5.7, 8, 8), (12, 6.3, 3, 6.3)],
+)
+def test_a_pause_is_looked_for_in_the_last_ten_seconds_or_the_second_half(longest, first, second, cut):
+    """The first is a deeper pause than the second."""
+    sound = loud(longest + 5, [second])
+    sound[int((first - 0.1) * RATE) : int((first + 0.1) * RATE)] = 0
+    assert split_at_silence(sound, RATE, longest)[0][1] == pytest.approx(cut * RATE, abs=60)
+
+
+def test_a_window_is_a_tenth_of_a_second():
+    """Short of that, silence counts less than a longer pause that is not as quiet."""
+    sound = loud(30, [])
+    sound[15_000:15_080] = 0
+    sound[17_000:17_120] *= 0.1
+    assert split_at_silence(sound, RATE, 20)[0][1] == pytest.approx(17_060, abs=15)
+    sound[15_000:15_100] = 0
+    assert split_at_silence(sound, RATE, 20)[0][1] == 15_050
+
+
+@pytest.mark.parametrize("block", [1, 999, 5000])
+@pytest.mark.parametrize("more", [0, 1])
+def test_only_what_is_longer_than_a_stretch_is_cut(more, block):
+    sound = loud(5, [4.2])
+    sound = np.concatenate([sound, np.ones(more, np.float32)])
+    assert len(split_at_silence(sound, RATE, 5, block)) == 1 + more
+
+
+@pytest.mark.parametrize("level", [1e-4, 0.01, 10])
+def test_a_recording_of_any_level_is_cut_in_the_same_places(level):
+    sound = loud(60, [13, 31.5])
+    assert split_at_silence(sound * np.float32(level), RATE, 20) == split_at_silence(sound, RATE, 20)
