@@ -198,7 +198,8 @@ def test_the_samples_of_an_au_file_reach_to_its_end(magic, order, header):
         assert walk(au(size)) == au(len(PCM))
     for more in (1, 1 << 8, 1 << 16, 1 << 24):
         assert refusal_of(walk, au(len(PCM) + more)) == "audio_truncated"
-    assert refusal_of(walk, au(0, b"")) == "audio_empty"
+    for size in (0, 0xFFFFFFFF):
+        assert refusal_of(walk, au(size, b"")) == "audio_empty"
     assert refusal_of(walk, au(1, b"")) == "audio_truncated"
     assert walk(au(1, b"x")) == au(1, b"x")
 

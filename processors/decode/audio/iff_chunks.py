@@ -122,7 +122,7 @@ def _au(name: str, start: int, end: int, head: bytes) -> list[Piece]:
     body = start + int.from_bytes(head[4:8], order)
     size = int.from_bytes(head[8:12], order)
     if body >= end:
-        raise InputError("audio_empty", f"{name} holds no samples") if size == 0 else truncated(name)
+        raise InputError("audio_empty", f"{name} holds no samples") if is_placeholder(size) else truncated(name)
     if body + size > end and not is_placeholder(size):
         raise truncated(name, f"{end - body:,} of {size:,} bytes of samples are there")
     # Nothing stands behind the samples of an AU file: what is there is more of them.
