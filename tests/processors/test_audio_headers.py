@@ -97,6 +97,13 @@ def test_a_chunk_of_samples_has_a_head_of_eight_bytes(there):
         assert refusal_of(walk, aiff(there + more, PCM[:there], depth=8)) == "audio_truncated"
 
 
+def test_a_file_may_end_with_the_head_of_its_chunk_of_samples():
+    for data, mark in ((aiff(0, b"", size=0), b"SSND"), (caf(-1, b""), b"data")):
+        whole = data[: data.index(mark) + (8 if mark == b"SSND" else 12)]
+        assert refusal_of(walk, whole) == "audio_empty"
+        assert refusal_of(walk, whole[:-1]) == "audio_truncated"
+
+
 @pytest.mark.parametrize("offset", [0, 2, 4, 100])
 def test_samples_begin_behind_the_offset(offset):
     """EA IFF 85's AIFF: bytes between the head and the first frame."""
