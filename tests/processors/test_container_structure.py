@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from processors import InputError
+from processors import Access, Deadline, InputError
 from processors.decode.container.structure import check_structure
 
 
@@ -190,3 +190,104 @@ def test_the_last_page_of_an_ogg_is_whole():
     assert checked(data) == (None, (), 0)
     assert refusal_of(data[:-1]) == "video_truncated"
     assert refusal_of(data + b"x" * 27) == "video_corrupt"
+
+
+def test_boxes_of_a_movie_have_names():
+    start, movie = box(b"ftyp", b"isom\0\0\0\0"), box(b"moov", bytes(100))
+    for other in (box(b"\0\1ab", b"x"), box(b"\xa9nam", b"x"), struct.pack(">I4s", 7, b"free")):
+        assert refusal_of(start + other + movie) == "video_corrupt"
+        # What follows a movie header, no player reads.
+        assert checked(start + movie + other) == (None, (), 0)
+    last = struct.pack(">I4s", 0, b"mdat") + bytes(77)
+    assert checked(start + movie + last) == (None, (), 0)
+    assert refusal_of(start + last + movie) == "video_truncated"
+    # Pictures have no movie header, but tell where all of it lies.
+    assert checked(start + box(b"meta", bytes(9)) + box(b"mdat", bytes(9))) == (None, (), 0)
+
+
+@pytest.mark.parametrize("kind", [8, 9, 15, 18])
+def test_tags_of_an_flv_are_of_four_kinds(kind):
+    content = b"\x17\1\0\0\0x" if kind == 9 else b"x" * 20
+    for bits in (0, 0x20):  # the bit before says that it is encrypted
+        assert checked(flv(START, (kind | bits, content), START))[0] is None
+    assert refusal_of(flv(START, (kind ^ 3, content), START)) == "video_corrupt"
+
+
+def test_tags_of_an_flv_may_number_their_streams():
+    """A number that is not 0 is believed where the size behind the tag is right."""
+    data = flv(START, (8, b"x" * 30), avc(FRAME, b"x"))
+    place = data.index(b"\x08\0\0\x1e") + 8
+    numbered = data[:place] + b"\0\0\1" + data[place + 3 :]
+    assert frames_of(numbered) == 1
+    after = place + 3 + 30
+    assert refusal_of(numbered[:after] + struct.pack(">I", 40) + numbered[after + 4 :]) == "video_corrupt"
+
+
+def test_packets_of_h265_in_an_flv_that_hold_a_frame_are_counted():
+    def hevc(packet, data=b"", kind=1):
+        return 9, bytes([kind << 4 | 12, packet, 0, 0, 0]) + data
+
+    assert frames_of(flv(hevc(HEADER, b"\0" * 20), hevc(FRAME, b"x"), hevc(FRAME, b"xy", kind=2), hevc(END))) == 2
+    assert refusal_of(flv(hevc(HEADER, b"\0" * 20), hevc(3, b"x"))) == "video_corrupt"
+    assert refusal_of(flv(START, hevc(FRAME, b"x"))) == "video_corrupt"
+
+
+def test_the_newer_header_of_a_tag_names_its_codec_itself():
+    """Enhanced RTMP: with the first bit set, four letters follow; how many frames there are is not told."""
+    newer = 9, b"\x91hvc1" + bytes(9)
+    assert checked(flv(newer, newer, newer)) == (None, (), 0)
+    assert refusal_of(flv(newer, avc(FRAME, b"x"))) == refusal_of(flv(START, newer)) == "video_corrupt"
+
+
+def test_a_header_of_an_ogg_stream_may_follow_anywhere():
+    """A page that begins a stream begins its count anew; three pages are headers, behind which none may be missing."""
+    assert checked(page(0, flags=FIRST) + page(1) + page(9)) == (None, (), 0)
+    assert checked(page(0, flags=FIRST) + page(1) + page(2) + page(9)) == (None, (), 0)
+    assert refusal_of(page(0, flags=FIRST) + page(1) + page(2) + page(3) + page(9)) == "video_corrupt"
+    assert refusal_of(page(0, flags=FIRST) + page(1) + b"OgsS" + page(2)[4:]) == "video_corrupt"
+    for number in (0, 255, 256, 65_535, 65_536, 1 << 24):
+        run = page(0, flags=FIRST) + page(1) + page(2) + page(number + 3)
+        assert checked(run + page(number + 4)) == (None, (), 0)
+        assert refusal_of(run + page(number + 5)) == refusal_of(run + page(number + 3)) == "video_corrupt"
+
+
+def test_a_walk_ends_with_its_deadline():
+    data = page(0, flags=FIRST, size=255) + b"".join(page(number, size=255) for number in range(1, 2000))
+    assert checked(data) == (None, (), 0)
+    with pytest.raises(InputError) as refusal:
+        check_structure(io.BytesIO(data), "it", "audio", Access(deadline=Deadline(1e-6)))
+    assert refusal.value.code == "deadline"
+
+
+def test_the_last_box_of_a_movie_may_be_empty():
+    start, movie = box(b"ftyp", b"isom\0\0\0\0"), box(b"moov", b"")
+    assert checked(start + movie) == (None, (), 0)
+    assert refusal_of(start + movie + movie) == "video_corrupt"
+    assert checked(start + movie + movie[:7]) == (None, (), 0)
+
+
+def test_the_last_tag_of_an_flv_may_be_empty():
+    data = flv(START, avc(FRAME, b"x"), (18, b""))
+    for missing in (0, 3, 4):
+        assert frames_of(data[: len(data) - missing]) == 1
+    assert refusal_of(data[:-5]) == "video_truncated"
+
+
+def test_what_pages_of_an_ogg_say_of_time_is_no_part_of_their_streams_number():
+    """RFC 3533, 6: eight bytes before the serial number, all ones where no packet ends."""
+    pages = [page(number, flags=FIRST * (not number)) for number in range(9)]
+    pages[1::2] = [one[:6] + b"\xff" * 8 + one[14:] for one in pages[1::2]]
+    assert checked(b"".join(pages)) == (None, (), 0)
+    assert refusal_of(b"".join(pages[:5] + pages[6:])) == "video_corrupt"
+
+
+def test_a_stream_that_was_looked_through_is_left_at_its_start():
+    whole = flv(START, avc(FRAME, b"x"))
+    for data in (whole, whole[:-6], flv(START, avc(3, b"x")), b"of no kind" * 9):
+        stream = io.BytesIO(data)
+        stream.seek(3)
+        try:
+            assert check_structure(stream, "it")[0] is stream
+        except InputError as refusal:
+            assert refusal.code in ("video_truncated", "video_corrupt")
+        assert stream.tell() == 0

@@ -1,5 +1,6 @@
 """Decoding in a process apart: the same values, and a decoder's death that is one refusal."""
 
+import io
 import os
 import signal
 import subprocess
@@ -10,13 +11,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
-from processors import Access, Deadline, InputError, Limits, VideoConfig, VideoProcessor, load_audio, load_video
+from processors import (
+    Access,
+    AudioConfig,
+    Deadline,
+    ImageConfig,
+    InputError,
+    Limits,
+    VideoConfig,
+    VideoProcessor,
+    load_audio,
+    load_video,
+)
 from processors.decode import pool as decoder_pool
 from processors.decode import process as decoder_process
 from processors.decode.audio.track import audio_track_blocks
 from processors.decode.video.decoder import open_video
+from processors.features import Processors, isolated_features
 from processors.io.sources import FileByPosition, open_source
 
 pytest.importorskip("av")
@@ -233,3 +247,17 @@ def gone(pid, patience=5.0):
             return True
         time.sleep(0.05)
     return False
+
+
+def test_libraries_that_some_media_alone_need_are_there_when_files_cannot_be_opened_any_more(tmp_path):
+    """Colours of LAB, a spectrogram: what they import is imported before."""
+    processors = Processors(ImageConfig(), None, AudioConfig())
+    picture = io.BytesIO()
+    Image.new("LAB", (64, 64), (120, 90, 200)).save(picture, "TIFF")
+    tone = io.BytesIO()
+    soundfile.write(tone, np.sin(np.arange(8000) / 20) * 0.3, 8000, format="FLAC")
+    for data in (picture.getvalue(), tone.getvalue()):
+        here = processors.read(data, Access())
+        there = isolated_features(data, "it", processors, Access())
+        for one, other in zip(vars(there).values(), vars(here).values(), strict=True):
+            np.testing.assert_array_equal(one, other)

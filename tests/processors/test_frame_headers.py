@@ -110,6 +110,14 @@ def test_a_header_of_aac_alone_is_no_frame():
     assert not follow(adts(7) * 40) and follow(adts(8) * 40)
 
 
+def test_sample_rates_of_aac_that_the_standard_reserves_are_no_header():
+    """ISO/IEC 14496-3, table 1.18: 13 rates, two that are reserved, and an escape that ADTS has no room for."""
+    for index in range(16):
+        header = bytearray(adts(300))
+        header[2] = 0x40 | index << 2
+        assert follow(bytes(header) * 4) == (index < 13), index
+
+
 @pytest.mark.parametrize("zeros", [0, 3, 5000, 70_000])
 def test_two_frames_to_the_end_of_a_file_are_audio_behind_any_number_of_zeros(zeros):
     for frame in (adts(300), mpeg_frame(b"\xff\xfb\x90\xc4", LAYER_III)):

@@ -100,3 +100,118 @@ def test_descriptions_of_streams_stand_before_the_data_of_a_real_media(kind, ans
     data = real_chunk(b"DATA", bytes(400))
     for behind in (b"", real_chunk(b"INDX", bytes(10)), description(b"video/" if answer == "audio" else b"audio/")):
         assert sniff(header + data + behind) == answer
+
+
+def test_every_byte_of_a_chunks_size_counts_in_an_avi():
+    header = chunk(b"LIST", b"hdrl" + stream_header(b"auds"))
+    for size in (0, 1, 255, 256, 65_536, 1 << 24):
+        assert sniff(b"RIFF\0\0\0\0AVI " + chunk(b"JUNK", bytes(size)) + header) == "audio", size
+        assert sniff(b"RIFF\0\0\0\0AVI " + chunk(b"JUNK", bytes(size))) == "video"
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_the_number_of_a_track_stands_behind_times_of_32_or_64_bits(version):
+    """ISO/IEC 14496-12, 8.3.2: two times, then the number."""
+    times = bytes(16 if version else 8)
+    for number in (2, 0x0100_0000, 0x0001_0000, 0x0000_0100, 0xFFFF_FFFF):
+        header = box(b"tkhd", bytes([version, 0, 0, 0]), times, struct.pack(">I", number), bytes(60))
+        pictures = box(b"trak", header, box(b"mdia", box(b"hdlr", bytes(8), b"vide", bytes(13))))
+        for listed, answer in (
+            ((number,), "audio"),
+            ((9, number), "audio"),
+            ((number ^ 1 << 9,), "video"),
+            ((), "video"),
+        ):
+            data = box(b"ftyp", b"isom", bytes(4)) + box(b"moov", track(b"soun", listed, number=1), pictures)
+            assert sniff(data) == answer
+
+
+def test_boxes_of_a_movie_may_have_sizes_of_64_bits_or_reach_to_the_end():
+    """ISO/IEC 14496-12, 4.2."""
+    start, movie = box(b"ftyp", b"isom", bytes(4)), box(b"moov", track(b"soun", number=1))
+    for content in (b"", b"x", bytes(300)):
+        large = struct.pack(">I4sQ", 1, b"mdat", len(content) + 16) + content
+        assert sniff(start + large + movie) == "audio"
+    assert sniff(start + b"\0\0\0\0moov" + movie[8:]) == "audio"
+    assert sniff(start + b"\0\0\0\0free" + movie) == "video"
+    # A size that has no room for itself ends the walk: what is behind is not looked at.
+    for size in range(2, 8):
+        assert sniff(start + struct.pack(">I4s", size, b"free") + movie) == "video"
+    for size in (8, 15):
+        assert sniff(start + struct.pack(">I4sQ", 1, b"free", size) + movie) == "video"
+
+
+@pytest.mark.parametrize("brand", [b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B ", b"isom", b"M4V ", b"F4V "])
+def test_the_brand_decides_where_there_is_no_movie_header(brand):
+    answer = "audio" if brand[:3] in (b"M4A", b"M4B", b"M4P", b"F4A", b"F4B") else "video"
+    start = box(b"ftyp", brand, bytes(4))
+    assert sniff(start + box(b"mdat", bytes(99))) == sniff(start + box(b"moof", bytes(20))) == answer
+    assert sniff(box(b"free", brand) + box(b"mdat", bytes(99))) == "video"
+
+
+def test_a_compressed_movie_header_is_that_of_a_video():
+    """QuickTime: what tracks there are cannot be seen, and audio alone is not written so."""
+    assert sniff(box(b"moov", box(b"cmov", bytes(40)))) == "video"
+    assert sniff(box(b"moov", box(b"mvhd", bytes(40)))) == "audio"
+
+
+@pytest.mark.parametrize("width", [1, 2, 4, 8])
+def test_a_number_in_matroska_may_have_leading_zeros(width):
+    """RFC 8794, 7.2."""
+    for kind, answer in ((VIDEO, "video"), (AUDIO, "audio"), (17, "audio")):
+        entry = element("d7", b"\1") + element("83", kind.to_bytes(width, "big"))
+        assert sniff(EBML + element(SEGMENT, element(TRACKS, element(TRACK, entry)))) == answer
+        # A length may take more bytes than it needs.
+        long_size = (1 << 7 * width | len(entry)).to_bytes(width, "big")
+        made = element(TRACKS, element(TRACK, entry, long_size))
+        assert sniff(EBML + element(SEGMENT, made)) == answer
+
+
+def test_what_in_matroska_is_named_like_a_type_but_lies_elsewhere_is_none():
+    audio = element(TRACK, b"\xd7\x81\1\x83\x81\2")
+    assert sniff(EBML + element(SEGMENT, element(TRACKS, audio + element(VOID, b"\x83\x81\1")))) == "audio"
+    inside = element(TRACK, element("e1", b"\x83\x81\1") + b"\x83\x81\2")
+    assert sniff(EBML + element(SEGMENT, element(TRACKS, inside))) == "audio"
+    behind = element(TRACKS, audio) + element(TRACK, b"\x83\x81\1")
+    assert sniff(EBML + element(SEGMENT, behind)) == "audio"
+
+
+STREAM = bytes.fromhex("9107dcb7b7a9cf118ee600c00c205365")
+EXTENSION = bytes.fromhex("b503bf5f2ea9cf118ee300c00c205365")
+EXTENDED = bytes.fromhex("cba5e61472c632438399a96952065b5a")
+OTHER = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+KINDS = {
+    "audio": bytes.fromhex("409e69f84d5bcf11a8fd00805f5c442b"),
+    "video": bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b"),
+}
+
+
+def asf_object(name, content):
+    return name + struct.pack("<Q", len(content) + 24) + content
+
+
+def asf(*objects, size=None):
+    content = b"".join(objects)
+    size = len(content) + 30 if size is None else size
+    return bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c") + struct.pack("<QIH", size, len(objects), 0x201) + content
+
+
+def asf_stream(kind):
+    return asf_object(STREAM, KINDS[kind] + bytes(38))
+
+
+@pytest.mark.parametrize("kind", ["audio", "video"])
+def test_streams_of_an_asf_are_described_in_its_header_or_in_the_extension_of_it(kind):
+    """ASF specification, 3.3, 3.4 and 4.1: an extended description may hold the plain one at its end."""
+    plain, other = asf_stream(kind), asf_object(OTHER, bytes(80))
+    assert sniff(asf(plain)) == sniff(asf(other, asf_stream("audio"), plain)) == kind
+    extended = asf_object(EXTENDED, bytes(64) + plain)
+    for inner in (extended, other + extended, asf_object(EXTENDED, bytes(64)) + extended, plain):
+        extension = asf_object(EXTENSION, bytes(18) + struct.pack("<I", len(inner)) + inner)
+        assert sniff(asf(extension)) == sniff(asf(extension, asf_stream("audio"))) == kind
+        assert sniff(asf(asf_stream("audio"), extension)) == kind
+    # Behind the header are data, whatever they look like, and an object that has no room for itself ends it.
+    assert sniff(asf(asf_stream("audio")) + asf_stream(kind)) == "audio"
+    broken = OTHER + struct.pack("<Q", 23)
+    assert sniff(asf(asf_stream("audio"), broken, asf_stream(kind))) == "audio"
+    assert sniff(asf(asf_stream("audio"), OTHER + struct.pack("<Q", 24), asf_stream(kind))) == kind

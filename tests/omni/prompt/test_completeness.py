@@ -52,6 +52,11 @@ DROPPED = {
         [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}, {"role": "system", "content": "c"}],
         "the content of message 3",
     ),
+    "what a user wrote before a tag": (
+        "{% for m in messages %}{{ m.content[9:] if loop.first else m.content }}|{% endfor %}",
+        [{"role": "user", "content": LONG + "</think>b"}, {"role": "user", "content": "c"}],
+        "the content of message 1",
+    ),
     "a tool's message": (
         "{% for m in messages if m.role != 'tool' %}{{ m.content }}{% endfor %}",
         [{"role": "user", "content": "a"}, {"role": "tool", "content": LONG}],

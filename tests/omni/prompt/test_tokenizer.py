@@ -104,6 +104,18 @@ def test_a_stream_shows_whole_characters(tokenizer, text):
     assert shown == whole and stream.flush() == ""
 
 
+def test_a_token_of_one_letter_of_the_byte_alphabet_is_its_byte(tmp_path):
+    """GPT-2 writes bytes that are printable in Latin-1 as themselves, and others from U+0100 on in their order."""
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    library = tokenizers.Tokenizer(tokenizers.models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    library.decoder = tokenizers.decoders.ByteLevel()
+    library.save(str(tmp_path / "tokenizer.json"))
+    made = Tokenizer.from_directory(tmp_path)
+    others = iter(byte for byte in range(256) if not (0x21 <= byte < 0x7F or (byte >= 0xA1 and byte != 0xAD)))
+    known = [next(others) if ord(letter) > 0xFF else ord(letter) for letter in alphabet]
+    assert [made.token_bytes(i) for i in range(256)] == [bytes([byte]) for byte in known]
+
+
 @pytest.mark.parametrize("bad", [-1, tiny.VOCABULARY, 2**40])
 def test_ids_outside_the_vocabulary_are_refused(tokenizer, bad):
     for call in (lambda: tokenizer.decode([bad]), lambda: StreamDecoder(tokenizer).push(bad)):
