@@ -156,6 +156,12 @@ def test_packets_of_an_asf_are_all_there():
     assert checked(asf([PACKET] * 9, promised=10, least=99)) == (None, (), 0)
 
 
+def test_every_byte_of_a_size_or_a_number_of_packets_counts_in_an_asf():
+    for more in (1 << 8, 1 << 24, 1 << 32, 1 << 56, 1 << 63):
+        assert refusal_of(asf([PACKET] * 9, total=950 + more)) == "video_truncated"
+        assert refusal_of(asf([PACKET] * 9, promised=9 + more)) == "video_truncated"
+
+
 # --- Ogg -------------------------------------------------------------------------------------------------------------
 
 

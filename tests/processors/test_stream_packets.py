@@ -315,3 +315,10 @@ def test_streams_of_an_ogg_are_told_by_their_first_packet(audio):
         assert sniff(unknown + ogg_page(bytes(9), 9, first=False) + other) == "video"
         assert sniff(unknown + one + b"OgsS" + other[4:]) == "audio"
     assert sniff(ogg_page(b"?" * 30, 9)) == "audio"
+
+
+@pytest.mark.parametrize("length", [0, 127, 128, 1 << 14, (1 << 14) + 129, 1 << 21])
+def test_seven_bits_of_each_byte_of_a_tags_size_count(length):
+    """ID3v2.4, 3.1. What follows is told as if no tag were there."""
+    assert sniff(id3(payload=b"x" * length) + flv(HAS_VIDEO, (VIDEO_TAG, 5))) == "video"
+    assert sniff(id3(payload=b"x" * length) + flv(HAS_AUDIO, (AUDIO_TAG, 5))) == "audio"

@@ -159,6 +159,12 @@ def test_a_header_of_an_avi_that_is_too_short_promises_nothing(kind):
         assert checked(with_header((start + b"\7\0\0\0")[:length]))[0] is None, length
 
 
+def test_each_of_joined_avis_has_the_frames_that_it_promises():
+    one = avi(MOVIE, frames=6)
+    assert checked(one + avi(MOVIE, frames=6)) == (None, (len(one),), 0)
+    assert refusal_of(one + avi(MOVIE, frames=7)) == refusal_of(avi(MOVIE, frames=7) + one) == "video_corrupt"
+
+
 # --- Matroska --------------------------------------------------------------------------------------------------------
 
 
@@ -297,6 +303,12 @@ def test_a_header_of_an_element_that_is_cut_is_a_cut_file_and_another_is_damage(
     # No size begins with a zero byte, and no id with half of one: RFC 8794, 4.1 and 5.
     for start in (b"\x1f\x43\xb6\x75\0", b"\x0f\x43\xb6\x75\x81", b"\0\x81"):
         assert refusal_of(whole + start + bytes(20)) == "video_corrupt"
+
+
+def test_a_segment_of_matroska_may_end_with_its_tracks():
+    for kind in (1, 2):
+        tracks = element("1654ae6b", element("ae", b"\xd7\x81\1\x83\x81" + bytes([kind])))
+        assert checked(EBML + element(SEGMENT, tracks)) == (None, (), 0)
 
 
 def cues(*places):
