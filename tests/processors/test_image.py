@@ -3,6 +3,7 @@
 import base64
 import io
 import zlib
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from processors import ImageConfig, ImageProcessor, InputError, VideoConfig, load_image, load_video, smart_resize
+from processors import (
+    Access,
+    ImageConfig,
+    ImageProcessor,
+    InputError,
+    Limits,
+    VideoConfig,
+    load_image,
+    load_video,
+    smart_resize,
+)
 from processors.patches import write_patches
 from processors.resize import frame_size
 
@@ -54,6 +65,33 @@ def test_one_side_may_be_200_times_the_other_and_no_more(side):
             with pytest.raises(InputError) as refusal:
                 call(*(side, 200 * side + 32)[::turn])
             assert refusal.value.code == "aspect_ratio"
+
+
+def test_an_area_that_is_a_limit_is_neither_grown_nor_shrunk():
+    """40 x 64 pixels are 32 x 64 in whole blocks, which are 2048."""
+    for low, high in ((1, 2048), (2048, 1 << 20)):
+        assert smart_resize(40, 64, ImageConfig(min_pixels=low, max_pixels=high)) == (32, 64)
+    for low, high in ((1, 4096), (4096, 1 << 20)):
+        config = VideoConfig(clip_limits=True, min_pixels=low, max_pixels=high)
+        assert frame_size(2, 40, 64, config) == (32, 64)
+    assert smart_resize(40, 64, ImageConfig(min_pixels=1, max_pixels=2047)) == (32, 32)
+    assert smart_resize(40, 64, ImageConfig(min_pixels=2049, max_pixels=1 << 20)) == (64, 64)
+
+
+def test_a_frame_with_a_side_under_a_block_is_first_enlarged():
+    config = VideoConfig(clip_limits=True, min_pixels=1)
+    assert frame_size(2, 20, 40, config) == (32, 64) and frame_size(2, 40, 20, config) == (64, 32)
+    assert frame_size(2, 20, 40, VideoConfig(clip_limits=False, min_pixels=1)) == (32, 32)
+
+
+def test_frames_count_in_whole_patches_of_time():
+    """Of limits of a whole video: a frame alone fills a patch, and of five the half patch is rounded to even."""
+    config = VideoConfig(clip_limits=True, min_pixels=1, max_pixels=4 * 64 * 64)
+    assert frame_size(4, 64, 64, config) == frame_size(5, 64, 64, config) == (64, 64)
+    assert frame_size(6, 64, 64, config) == (32, 32)
+    small = VideoConfig(clip_limits=True, min_pixels=1, max_pixels=2 * 64 * 96)
+    for height, width in ((64, 96), (100, 150)):
+        assert frame_size(1, height, width, small) == frame_size(2, height, width, small) == (64, 96)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -170,6 +208,13 @@ def test_transparency_is_laid_on_white():
         assert made[0, 0].tolist() == [100] * 3 and made[1, 1].tolist() == [255] * 3
 
 
+def test_what_is_wholly_clear_is_white():
+    clear = np.zeros((4, 5, 4), np.uint8)
+    clear[..., 0] = 200
+    for source in (clear, clear[::-1], Image.fromarray(clear), encoded(Image.fromarray(clear))):
+        assert (load_image(source) == 255).all()
+
+
 def test_palettes_with_and_without_a_clear_colour():
     image = Image.new("P", (8, 8), 0)
     image.putpalette([10, 20, 30, 200, 100, 50])
@@ -267,6 +312,55 @@ def test_what_cannot_be_used_is_refused(source, code, monkeypatch):
         ImageProcessor()(source)
     assert refusal.value.code == code
     assert len(str(refusal.value)) <= 500 and "0x" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [((1, 8, 9), True), ((3, 8, 9), True), ((4, 8, 9), True), ((2, 8, 9), False), ((3, 8, 9, 3), False), ((3,), False)],
+)
+def test_channels_that_come_first_are_told_to_be_moved(shape, told):
+    with pytest.raises(InputError, match="height, width") as refusal:
+        load_image(np.zeros(shape, np.uint8))
+    assert refusal.value.code == "image_shape" and ("np.moveaxis" in str(refusal.value)) == told
+
+
+@pytest.mark.parametrize(
+    ("array", "remedy"),
+    [
+        (np.zeros((4, 4), bool), "multiply by 255"),
+        (np.zeros((4, 4), np.int32), "astype(np.uint8)"),
+        (np.zeros((4, 4), np.uint32), "astype(np.uint8)"),
+        (np.zeros((4, 4), np.float32), "scale it to 0..255"),
+        (np.array([[None]]), "rows differ"),
+    ],
+)
+def test_a_type_that_is_no_levels_comes_with_its_remedy(array, remedy):
+    with pytest.raises(InputError) as refusal:
+        load_image(array)
+    assert refusal.value.code == "image_dtype" and remedy in str(refusal.value)
+
+
+def test_a_file_may_hold_its_free_bytes_or_so_many_times_its_size():
+    data = encoded(Image.new("RGB", (40, 30)))
+    decoded = 40 * 30 * 3
+    times = -(-decoded // len(data))
+    for limits in (Limits(free_bytes=decoded, image_expansion=1), Limits(free_bytes=1, image_expansion=times)):
+        assert load_image(data, access=Access(limits)).shape == (30, 40, 3)
+    for limits in (Limits(free_bytes=decoded - 1, image_expansion=1), Limits(free_bytes=1, image_expansion=times - 1)):
+        with pytest.raises(InputError) as refusal:
+            load_image(data, access=Access(limits))
+        assert refusal.value.code == "image_too_large"
+
+
+def test_an_image_may_have_just_as_many_pixels_and_tokens_as_the_limits_say():
+    image = np.zeros((64, 96, 3), np.uint8)
+    exact = Limits(image_pixels=64 * 96, resized_pixels=64 * 96, media_tokens=6)
+    config = ImageConfig(min_pixels=1)
+    assert ImageProcessor(config)(image, access=Access(exact)).grid_thw.tolist() == [[1, 4, 6]]
+    for name in ("image_pixels", "resized_pixels", "media_tokens"):
+        with pytest.raises(InputError) as refusal:
+            ImageProcessor(config)(image, access=Access(replace(exact, **{name: getattr(exact, name) - 1})))
+        assert refusal.value.code == "image_too_large"
 
 
 def test_a_small_file_may_not_claim_a_large_picture():
