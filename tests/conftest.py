@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Leaves what is imported by now out of every later search for garbage, and has fewer of them."""
+    """Leaves what is imported by now out of every later search for garbage, and has few of them within a module."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
@@ -79,7 +79,7 @@ def programs_are_dropped():
     yield
     if "jax" in sys.modules and _memory_maps() > 20_000:
         sys.modules["jax"].clear_caches()
-        gc.collect()
+    gc.collect()
 
 
 def _memory_maps() -> float:
