@@ -30,6 +30,8 @@ def imported(path: Path) -> Iterator[tuple[str, str]]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and [alias.name for alias in node.names] == ["environ"]:
+            continue  # variables are no files
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.relative_to(ROOT)}:{node.lineno} imports by a relative name"
             names = [node.module or ""]

@@ -1,8 +1,8 @@
 """How programs are compiled and kept; those of small parts quickly, as they run in milliseconds and not in seconds."""
 
 import functools
-import os
 from collections.abc import Callable
+from os import environ
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ _QUICKLY: dict[str, Any] = {"xla_backend_optimization_level": 1}
 if jaxlib.version.__version_info__ < (0, 11):
     _QUICKLY["xla_cpu_use_fusion_emitters"] = False
 # What the user has said stands.
-_QUICKLY = {name: value for name, value in _QUICKLY.items() if name not in os.environ.get("XLA_FLAGS", "")}
+_QUICKLY = {name: value for name, value in _QUICKLY.items() if name not in environ.get("XLA_FLAGS", "")}
 
 
 def is_small(weights: Any) -> bool:
