@@ -15,13 +15,18 @@ from encoders.nn.platform import platform
 _SMALL = 8_000_000
 # What JAX begins with: programs that compile sooner are not kept.
 _JAX_LEAST_SECONDS = 1.0
-# The demo's programs are ready in half the time, and a tenth slower. Of the two emitters of fusions that XLA had up to
-# jaxlib 0.10, the older one is the quicker.
+# Of LLVM: the demo's programs are ready in two thirds of the time, and a tenth slower.
 _QUICKLY: dict[str, Any] = {"xla_backend_optimization_level": 1}
+# Of the two emitters of fusions that XLA had up to jaxlib 0.10, the older one halves the time for a gradient. It makes
+# slower programs of towers and decoders, whose programs are kept on disk and run again and again.
+_SOONEST = dict(_QUICKLY)
 if jaxlib.version.__version_info__ < (0, 11):
-    _QUICKLY["xla_cpu_use_fusion_emitters"] = False
-# What the user has said stands.
-_QUICKLY = {name: value for name, value in _QUICKLY.items() if name not in environ.get("XLA_FLAGS", "")}
+    _SOONEST["xla_cpu_use_fusion_emitters"] = False
+
+
+def _unless_set(options: dict[str, Any]) -> dict[str, Any] | None:
+    """Those of XLA's options of which the user has said nothing."""
+    return {name: value for name, value in options.items() if name not in environ.get("XLA_FLAGS", "")} or None
 
 
 def is_small(weights: Any) -> bool:
@@ -29,9 +34,13 @@ def is_small(weights: Any) -> bool:
     return sum(leaf.size for leaf in jax.tree.leaves(weights)) <= _SMALL
 
 
-def compiler_options(small: bool) -> dict[str, Any] | None:
-    """Return what to tell XLA, as `jax.jit` takes it: of small parts on a CPU, programs are to be ready soon."""
-    return _QUICKLY if small and platform() == "cpu" else None
+def soonest(small: bool) -> dict[str, Any] | None:
+    """Return what to tell XLA, as `jax.jit` takes it, of programs that will run a few hundred times.
+
+    Args:
+        small: whether they are of small parts; those of others run for longer than they compile.
+    """
+    return _unless_set(_SOONEST) if small and platform() == "cpu" else None
 
 
 def cache_programs(directory: str, *, least_seconds: float = 0.2) -> None:
@@ -66,7 +75,7 @@ class Program:
                 return function(graph, *arguments)
 
         self._whole = jax.jit(traced, **options)
-        self._quick = jax.jit(traced, compiler_options=_QUICKLY or None, **options)
+        self._quick = jax.jit(traced, compiler_options=_unless_set(_QUICKLY), **options)
 
     @property
     def count(self) -> int:
