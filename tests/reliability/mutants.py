@@ -372,7 +372,7 @@ def read(results: Path) -> dict[str, dict[str, Any]]:
 
 def report(chosen: list[Mutant], found: dict[str, dict[str, Any]]) -> int:
     """Prints the share that was killed and every survivor with its reason."""
-    reasons = json.loads(SURVIVORS.read_text(encoding="utf-8")) if SURVIVORS.exists() else {}
+    reasons = json.loads(SURVIVORS.read_text(encoding="utf-8"))
     through = [found[one.identity] for one in chosen if one.identity in found]
     killed = sum(one["outcome"].startswith("killed") for one in through)
     seconds = sum(one["seconds"] for one in through)
@@ -397,7 +397,7 @@ def main() -> int:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--only", default="", help="modules whose path begins so")
     options.add_argument("--jobs", type=int, default=2)
-    options.add_argument("--again", action="store_true", help="try survivors again: tests have been added")
+    options.add_argument("--again", action="store_true", help="try survivors without a reason again: tests were added")
     options.add_argument("--report", action="store_true", help="print what is known and try nothing")
     given = options.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
@@ -411,11 +411,14 @@ def main() -> int:
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
     warm()
     noted = tests_by_line({one.path for one in chosen})
-    todo = [
-        one
-        for one in chosen
-        if one.identity not in found or (given.again and not found[one.identity]["outcome"].startswith("killed"))
-    ]
+    reasons = json.loads(SURVIVORS.read_text(encoding="utf-8"))
+
+    def is_due(identity: str) -> bool:
+        if identity not in found:
+            return True
+        return given.again and not found[identity]["outcome"].startswith("killed") and identity not in reasons
+
+    todo = [one for one in chosen if is_due(one.identity)]
     run(todo, noted, results, given.jobs, given.count)
     return report(chosen, read(results))
 
