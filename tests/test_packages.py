@@ -30,7 +30,7 @@ def imported(path: Path) -> Iterator[tuple[str, str]]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and [alias.name for alias in node.names] == ["environ"]:
+        elif isinstance(node, ast.ImportFrom) and ast.unparse(node) == "from os import environ":
             continue  # variables are no files
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.relative_to(ROOT)}:{node.lineno} imports by a relative name"

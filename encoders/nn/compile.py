@@ -34,7 +34,7 @@ def is_small(weights: Any) -> bool:
     return sum(leaf.size for leaf in jax.tree.leaves(weights)) <= _SMALL
 
 
-def soonest(small: bool) -> dict[str, Any] | None:
+def compiler_options(small: bool) -> dict[str, Any] | None:
     """Return what to tell XLA, as `jax.jit` takes it, of programs that will run a few hundred times.
 
     Args:

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from encoders.nn.compile import is_small, soonest
+from encoders.nn.compile import compiler_options, is_small
 from encoders.nn.context import in_own_context
 from encoders.nn.mesh import on_mesh
 from omni.loading import PARTS
@@ -264,7 +264,7 @@ def _step(
 
     kept, frozen_shapes = jax.tree.map(shape_of, (state, frozen))
     assert options.steps is not None
-    how = soonest(options.steps <= _FEW_STEPS and is_small((state[0], frozen)))
+    how = compiler_options(options.steps <= _FEW_STEPS and is_small((state[0], frozen)))
 
     @functools.lru_cache(_PROGRAMS)
     def gradient_program(structure: Any, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from encoders.nn.compile import is_small, soonest
+from encoders.nn.compile import compiler_options, is_small
 from omni.training.batch import Batch
 from omni.training.loss import loss_and_counts
 from omni.training.parameters import TrainableParameters, Weights
@@ -32,7 +32,7 @@ class Validation:
         self._directory, self._patience = directory, patience
         self._measure = jax.jit(
             lambda *weights, batch: loss_and_counts(trained.module(*weights), batch),
-            compiler_options=soonest(is_small((trained.start, trained.frozen))),
+            compiler_options=compiler_options(is_small((trained.start, trained.frozen))),
         )
         nothing = {"weights": trained.start, "loss": jnp.float32(math.inf), "step": jnp.int32(0)}
         self._best: Any = load_progress(directory, nothing, _FILE) or nothing

@@ -70,7 +70,7 @@ def test_frames_come_on_and_go_as_long_after_one_another_as_they_say(form, optio
     data = encoded(form, duration=[40, 120, 70], **options)
     times, size = edges(data, form)
     assert times == pytest.approx([0, 0.04, 0.16, 0.23]) and size == (16, 8)
-    if form != "AVIF":  # whose stills say how long they stay
+    if form != "AVIF":  # whose single frames say how long they stay
         assert edges(encoded(form, count=1, **options), form)[0] == pytest.approx([0, 0.1])
     assert edges(data, form, video_frames=3)[1] == (16, 8)
     assert refused(data, form, video_frames=2) == "video_too_large"
@@ -125,9 +125,9 @@ def test_an_animated_webp_is_said_to_be_see_through_and_no_other_is_touched():
     stream.seek(5)
     made = with_alpha(stream)
     assert made.read() == bytes(plain[:20]) + bytes([plain[20] | 0x10]) + bytes(plain[21:])
-    still = bytearray(plain)
-    still[20] &= ~0x02
-    for other in (still, data[:20], data[:12] + b"VP8L" + data[16:], data[:12] + b"VP8 " + data[16:], b""):
+    plain_one = bytearray(plain)
+    plain_one[20] &= ~0x02
+    for other in (plain_one, data[:20], data[:12] + b"VP8L" + data[16:], data[:12] + b"VP8 " + data[16:], b""):
         stream = io.BytesIO(bytes(other))
         stream.seek(0, 2)
         assert with_alpha(stream) is stream and stream.tell() == 0

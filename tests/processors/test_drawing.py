@@ -116,9 +116,9 @@ def test_frames_are_put_together_again_from_their_patches():
     for step, image in enumerate(images):
         (frame,) = frames_of(features, step)
         np.testing.assert_array_equal(frame, image)
-    film = noise(6, 64, 32, 3)
-    video = VideoProcessor(VideoConfig(min_pixels=1))(film, fps=2.0)
-    np.testing.assert_array_equal([frame for step in range(3) for frame in frames_of(video, step)], film)
+    frames = noise(6, 64, 32, 3)
+    video = VideoProcessor(VideoConfig(min_pixels=1))(frames, fps=2.0)
+    np.testing.assert_array_equal([frame for step in range(3) for frame in frames_of(video, step)], frames)
     for last, made in ((2, features), (3, video)):
         with pytest.raises(IndexError):
             frames_of(made, last)
@@ -285,27 +285,27 @@ def test_a_spectrogram_has_a_column_for_each_frame_and_its_bands_in_hertz():
 # --- contact sheets ---------------------------------------------------------------------------------------------------
 
 
-def film(count, height=32, width=32, fps=2.0, **config):
+def video_of(count, height=32, width=32, fps=2.0, **config):
     return VideoProcessor(VideoConfig(min_pixels=1, **config))(np.zeros((count, height, width, 3), np.uint8), fps=fps)
 
 
 def test_a_caption_tells_the_frames_the_steps_and_the_tokens_of_a_video():
-    assert sheets.contact_sheet(film(4, 64, 96), "x").caption == (
+    assert sheets.contact_sheet(video_of(4, 64, 96), "x").caption == (
         "x: 4 frames from 0.00 to 1.50 s, resized to 96 x 64 pixels, in 2 steps, 12 tokens"
     )
-    assert ", in 1 step, 1 tokens" in sheets.contact_sheet(film(2), "x").caption
-    heard = replace(film(2), audio=np.ones(16_000 * 7, np.float32))
+    assert ", in 1 step, 1 tokens" in sheets.contact_sheet(video_of(2), "x").caption
+    heard = replace(video_of(2), audio=np.ones(16_000 * 7, np.float32))
     assert sheets.contact_sheet(heard, "x").caption.endswith("1 tokens; audio from 0.00 to 7.00 s")
     assert sheets.contact_sheet(heard, "x", 0).caption.endswith("audio from 0.00 to 7.00 s, 0 tokens")
-    assert sheets.contact_sheet(film(2), "x", 5).caption.endswith("1 tokens")
-    assert "shown" not in sheets.contact_sheet(film(48), "x").caption
-    assert sheets.contact_sheet(film(50), "x").caption.endswith("; 48 of the frames are shown")
-    assert sheets.contact_sheet(film(2), "x").title == "x frames"
+    assert sheets.contact_sheet(video_of(2), "x", 5).caption.endswith("1 tokens")
+    assert "shown" not in sheets.contact_sheet(video_of(48), "x").caption
+    assert sheets.contact_sheet(video_of(50), "x").caption.endswith("; 48 of the frames are shown")
+    assert sheets.contact_sheet(video_of(2), "x").title == "x frames"
 
 
 @pytest.mark.parametrize(("count", "depth"), [(48, 2), (49, 2), (200, 2), (50, 1), (50, 3), (130, 64), (5, 4)])
 def test_a_sheet_shows_whole_steps_from_the_first_to_the_last(count, depth):
-    features = film(count, temporal_patch_size=depth)
+    features = video_of(count, temporal_patch_size=depth)
     shown, steps = sheets.shown_frames(features), -(-count // depth)
     taken = sorted({frame // depth for frame in shown})
     assert shown == [frame for step in taken for frame in range(step * depth, min((step + 1) * depth, count))]
@@ -316,7 +316,7 @@ def test_a_sheet_shows_whole_steps_from_the_first_to_the_last(count, depth):
 
 @pytest.mark.parametrize("height", [32, 64])
 def test_a_sheet_of_many_frames_is_about_half_as_high_as_wide(height):
-    sheet: Any = sheets.draw_contact_sheet(film(48, height, 32)).axes[0]
+    sheet: Any = sheets.draw_contact_sheet(video_of(48, height, 32)).axes[0]
     tops = [image.get_extent()[3] for image in sheet.images]
     columns, rows = tops.count(tops[0]), len(set(tops))
     assert columns % 2 == 0 and columns * (rows - 1) < 48 <= columns * rows
@@ -325,7 +325,7 @@ def test_a_sheet_of_many_frames_is_about_half_as_high_as_wide(height):
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_frames_of_one_step_stand_closer_together_than_steps(depth):
-    features = film(12, 32, 64, temporal_patch_size=depth)
+    features = video_of(12, 32, 64, temporal_patch_size=depth)
     sheet: Any = sheets.draw_contact_sheet(features).axes[0]
     places = [image.get_extent() for image in sheet.images]
     gaps = {True: set(), False: set()}
@@ -342,7 +342,7 @@ def test_frames_of_one_step_stand_closer_together_than_steps(depth):
 
 
 def test_the_times_of_a_sheet_stand_above_the_middle_of_their_frames():
-    sheet: Any = sheets.draw_contact_sheet(film(6)).axes[0]
+    sheet: Any = sheets.draw_contact_sheet(video_of(6)).axes[0]
     for text, image in zip(sheet.texts, sheet.images, strict=True):
         left, right, _, top = image.get_extent()
         x, y = text.get_position()
@@ -360,12 +360,12 @@ def test_the_times_of_a_sheet_stand_above_the_middle_of_their_frames():
     ],
 )
 def test_times_are_as_exact_as_their_neighbours_ask_for(times, texts):
-    features = replace(film(len(times)), timestamps=np.array(times))
+    features = replace(video_of(len(times)), timestamps=np.array(times))
     assert [text.get_text() for text in sheets.draw_contact_sheet(features).axes[0].texts] == texts
 
 
 def test_a_sheet_of_one_frame():
-    features = replace(film(2), timestamps=np.array([0.5]))
+    features = replace(video_of(2), timestamps=np.array([0.5]))
     sheet, clock = sheets.draw_contact_sheet(features).axes
     assert [text.get_text() for text in sheet.texts] == ["0.50 s"] and len(sheet.images) == 1
     assert clock.get_xlim() == (0, pytest.approx(1.0))  # a frame of two in a second
@@ -373,10 +373,10 @@ def test_a_sheet_of_one_frame():
 
 def test_the_clock_of_a_sheet_ends_where_the_last_frame_does():
     """Frames at 0, 0.5, 1 and 1.5 s, each shown for half a second."""
-    clock: Any = sheets.draw_contact_sheet(film(4)).axes[1]
+    clock: Any = sheets.draw_contact_sheet(video_of(4)).axes[1]
     assert clock.get_xlim() == (0, pytest.approx(2.0))
     assert len(clock.get_yticks()) == 0 and clock.get_xlabel().startswith("seconds")
-    short = replace(film(4), audio=np.ones(16_000, np.float32))
+    short = replace(video_of(4), audio=np.ones(16_000, np.float32))
     clock = sheets.draw_contact_sheet(short).axes[1]
     assert clock.get_xlim() == (0, pytest.approx(2.0)) and len(clock.get_yticks()) > 0
 
@@ -441,8 +441,8 @@ def test_lines_are_broken_where_they_are_full():
 
 
 def test_features_are_shown_as_pictures():
-    small, film = media.image("tiny"), np.zeros((2, 32, 32, 3), np.uint8)
-    for features in (ImageProcessor()(small), VideoProcessor()(film), AudioProcessor()(np.zeros(1600, np.float32))):
+    small, video_of = media.image("tiny"), np.zeros((2, 32, 32, 3), np.uint8)
+    for features in (ImageProcessor()(small), VideoProcessor()(video_of), AudioProcessor()(np.zeros(1600, np.float32))):
         assert PIL.Image.open(io.BytesIO(features._repr_png_() or b"")).format == "PNG"
 
 
